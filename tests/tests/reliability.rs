@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use edgesmith_tests::{Coordinator, Ran, TinyStudy, complete, edgesmith, run};
 
@@ -232,6 +233,15 @@ fn a_directory_is_read_where_nothing_can_be_written() {
     assert_eq!(run(at.path(), &question).ok(), answer);
 }
 
+/// Makes the artifacts of a directory an hour old.
+fn age(data: &Path) {
+    let (mut all, then) = (Vec::new(), SystemTime::now() - Duration::from_secs(3600));
+    files(&data.join("artifacts"), &mut all);
+    for (path, _) in all {
+        fs::File::options().write(true).open(path).unwrap().set_modified(then).unwrap();
+    }
+}
+
 #[test]
 fn a_directory_without_its_studies_is_nearly_as_small_as_an_empty_one() {
     let at = tempfile::tempdir().unwrap();
@@ -252,6 +262,9 @@ fn a_directory_without_its_studies_is_nearly_as_small_as_an_empty_one() {
     let said = run(&full, &["gc"]).ok();
     assert!(said.contains("; 0 are needed; ") && said.contains("younger than 24 h"), "{said}");
     let said = run(&full, &["gc", "--older-than", "0"]).ok();
+    assert!(said.starts_with("removed 0") && said.contains("younger than a minute"), "{said}");
+    age(&full.join("edgesmith-data"));
+    let said = run(&full, &["gc", "--older-than", "0"]).ok();
     assert!(said.contains("; 0 are needed") && !said.starts_with("removed 0"), "{said}");
     let (after, empty) = (data(&full), data(&empty));
     assert!(after * 10 <= empty * 11, "{after} bytes, and {empty} in an empty directory");
@@ -266,6 +279,7 @@ fn checkpoints_of_finished_trials_are_collected() {
     let study = TinyStudy { trials: 5, epochs: 9, more, ..TinyStudy::new("rungs") };
     let file = study.write(at.path());
     run(at.path(), &["search", file.to_str().unwrap()]).ok();
+    age(&at.path().join("edgesmith-data"));
     let said = run(at.path(), &["gc", "--older-than", "0"]).ok();
     assert!(!said.starts_with("removed 0 artifacts"), "{said}");
     run(at.path(), &["check"]).ok();

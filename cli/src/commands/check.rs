@@ -1,6 +1,7 @@
 //! `edgesmith check`, `edgesmith backup` and `edgesmith restore`: work on a data directory itself.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use edgesmith_client::DEFAULT_DATA_DIR;
 use edgesmith_console::{print_text, table};
@@ -44,18 +45,25 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<()> {
     if args.repair {
         print_text(&repaired(directory)?)?;
     }
-    let Checked { records, studies, artifacts, artifact_bytes, unneeded, problems } =
+    let Checked { records, artifacts, artifact_bytes, unneeded, problems, artifact_problems } =
         maintenance::check(directory)?;
-    let mut text = format!(
-        "{records} records of {}, and {} ({}), are whole\n",
-        counted(studies as u64, "study", "studies"),
-        counted(artifacts, "artifact", "artifacts"),
-        table::bytes(artifact_bytes)
-    );
+    let records = match records {
+        Some((records, studies)) => {
+            format!("{records} records of {}, and ", counted(studies as u64, "study", "studies"))
+        }
+        None => String::new(),
+    };
+    let artifacts = counted(artifacts, "artifact", "artifacts");
+    let mut text = format!("{records}{artifacts} ({}), are whole\n", table::bytes(artifact_bytes));
     if unneeded > 0 {
         text += &format!("{unneeded} of the artifacts are not needed by any study\n");
     }
     print_text(&text)?;
+    fail_for(directory, &[problems, artifact_problems].concat())
+}
+
+/// Fails if there are problems.
+fn fail_for(directory: &Path, problems: &[String]) -> anyhow::Result<()> {
     if problems.is_empty() {
         return Ok(());
     }
@@ -65,10 +73,13 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<()> {
 
 /// Repairs a directory and says what was done.
 fn repaired(directory: &Path) -> anyhow::Result<String> {
-    let Some(journal) = maintenance::repair(directory)?.journal else {
+    let Some(journal) = maintenance::repair(directory, SystemTime::now())?.journal else {
         return Ok("the journal is whole; there is nothing to cut\n".to_owned());
     };
-    let mut text = format!("the journal now has the {} records before the damage", journal.kept);
+    let mut text = match journal.cut {
+        Some(_) => format!("the journal now has the {} records before the damage", journal.kept),
+        None => format!("the journal was mended and has {} records", journal.kept),
+    };
     text += &match journal.lost {
         Some(lost) => format!("; {lost} that were acknowledged are lost"),
         None => "; how many were acknowledged is not known".to_owned(),
@@ -82,21 +93,22 @@ fn repaired(directory: &Path) -> anyhow::Result<String> {
 /// Copies a data directory, also that of a running coordinator.
 pub fn backup(args: &BackupArgs) -> anyhow::Result<()> {
     let copied = maintenance::backup(&args.data_dir, &args.to)?;
-    print_text(&format!("backed up {} to {}\n", contents(copied), args.to.display()))?;
+    print_text(&format!("backed up {} to {}\n", contents(&copied), args.to.display()))?;
     eprintln!("it has the keys of the coordinator; keep it as safe as those");
-    Ok(())
+    fail_for(&args.data_dir, &copied.problems)
 }
 
 /// Makes a data directory of a backup.
 pub fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
-    let copied = maintenance::restore(&args.from, &args.data_dir)?;
-    print_text(&format!("restored {} to {}\n", contents(copied), args.data_dir.display()))
+    let copied = maintenance::restore(&args.from, &args.data_dir, SystemTime::now())?;
+    print_text(&format!("restored {} to {}\n", contents(&copied), args.data_dir.display()))?;
+    fail_for(&args.from, &copied.problems)
 }
 
-fn contents(copied: BackedUp) -> String {
-    let BackedUp { records, artifacts, bytes } = copied;
-    let artifacts = counted(artifacts, "artifact", "artifacts");
-    format!("{records} records and {artifacts} ({})", table::bytes(bytes))
+fn contents(copied: &BackedUp) -> String {
+    let BackedUp { records, artifacts, bytes, problems: _ } = copied;
+    let artifacts = counted(*artifacts, "artifact", "artifacts");
+    format!("{records} records and {artifacts} ({})", table::bytes(*bytes))
 }
 
 fn counted(count: u64, one: &str, many: &str) -> String {

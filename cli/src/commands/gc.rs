@@ -7,8 +7,8 @@ use edgesmith_proto::v1;
 /// Arguments: how old an artifact must be.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Remove what was stored at least this many hours ago. Workers may still report younger
-    /// artifacts that they have uploaded; use 0 if none is running
+    /// Remove what was stored at least this many hours ago, and a minute. Workers may still report
+    /// younger artifacts that they have uploaded; use 0 if none is running
     #[arg(long, value_name = "HOURS", default_value_t = 24, allow_negative_numbers = true,
           value_parser = number::whole(0..=1_000_000_u64))]
     pub older_than: u64,
@@ -29,7 +29,8 @@ fn describe(answer: &v1::CollectArtifactsResponse, hours: u64) -> String {
     let mut text =
         format!("removed {removed} artifacts ({}); {kept} are needed", table::bytes(removed_bytes));
     if young > 0 {
-        text += &format!("; {young} are not needed, but younger than {hours} hours");
+        let age = if hours == 0 { "a minute".to_owned() } else { format!("{hours} hours") };
+        text += &format!("; {young} are not needed, but younger than {age}");
     }
     text + "\n"
 }

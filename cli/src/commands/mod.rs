@@ -120,7 +120,7 @@ pub enum Command {
     /// Remove a study with all its trials, without asking
     ///
     /// Running attempts are stopped, and the name can be used again. Model files and weights are
-    /// removed a day later, or by `edgesmith gc`.
+    /// removed once they are a day old, or by `edgesmith gc`.
     Delete(control::Args),
     /// Remove files that no study needs: of deleted studies, and checkpoints of finished trials
     ///

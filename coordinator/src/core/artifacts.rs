@@ -35,18 +35,17 @@ impl Study {
             self.spec.teacher_model().map(|model| (&model.file, "the network that teaches")),
         ];
         for (model, of) in models.into_iter().flatten() {
-            // The whole list, so that a new field is looked at here.
+            // The whole list, so that a new field is looked at here. Nothing reads `file` again.
             let ModelFile {
                 network: _,
                 weights,
-                file,
+                file: _,
                 inputs: _,
                 outputs: _,
                 classes: _,
                 input_scale: _,
             } = model;
             add(*weights, of);
-            add(*file, of);
         }
         if let Some(weights) = self.teacher_weights {
             add(weights, "the given teacher");

@@ -8,6 +8,12 @@ use edgesmith_common::StageReport;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StagesKey([u8; 32]);
 
+impl From<[u8; 32]> for StagesKey {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
 impl StagesKey {
     /// The key of these stages; `None` if there are none.
     pub fn of(stages: &[StageReport]) -> Option<Self> {

@@ -1,36 +1,33 @@
 //! Reads everything in a data directory and says what is whole; cuts a damaged log at the damage.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use edgesmith_common::ArtifactHash;
 
-use super::{MaintenanceError, hold_if_old, is_data_directory};
-use crate::core::{Core, CoreConfig, Time, UsedIds};
+use super::{MaintenanceError, hold_if_old, is_data_directory, unused_id};
+use crate::core::{Core, CoreConfig, Time};
 use crate::store::{
-    AccessFiles, ArtifactStore, DataDir, DiskStore, Repaired, Store as _, StoreError,
+    AccessFiles, ArtifactError, ArtifactStore, DataDir, DiskStore, Repaired, Replay, StoreError,
     half_damaged_mark, read_records, repair_journal,
 };
-
-/// How many ids of each kind are left out after a loss of records. Some of them may have been given
-/// out by lost records, and workers may still hold them.
-const IDS_LEFT_OUT: u64 = 1_000_000;
 
 /// What a data directory has.
 #[derive(Debug, Default)]
 pub struct Checked {
-    /// Records that can be read.
-    pub records: u64,
-    /// Studies that they make.
-    pub studies: usize,
+    /// The records and the studies that they make; `None` if not all records can be read.
+    pub records: Option<(u64, usize)>,
     /// Artifacts whose bytes have their hash.
     pub artifacts: u64,
     /// Their bytes together.
     pub artifact_bytes: u64,
     /// Those of them that no study refers to.
     pub unneeded: u64,
-    /// What is damaged or missing, a sentence each.
+    /// What is damaged in the journal and in `access/`, a sentence each.
     pub problems: Vec<String>,
+    /// The artifacts that are damaged or missing, a sentence each.
+    pub artifact_problems: Vec<String>,
 }
 
 /// Reads the journal, every artifact and every file of `access/` in `directory`. Changes nothing. A
@@ -44,9 +41,9 @@ pub fn check(directory: &Path) -> Result<Checked, MaintenanceError> {
     }
     let _held = hold_if_old(directory)?;
     let mut checked = Checked::default();
-    match core_of(directory, &mut checked) {
-        Ok(core) => {
-            checked.studies = core.studies().len();
+    match core_of(directory) {
+        Ok((core, records)) => {
+            checked.records = Some((records, core.studies().len()));
             if let Some(path) = half_damaged_mark(directory)? {
                 checked.problems.push(format!(
                     "{} is damaged in one of two places; nothing is lost, and the next start of a \
@@ -69,12 +66,17 @@ pub fn check(directory: &Path) -> Result<Checked, MaintenanceError> {
     Ok(checked)
 }
 
-/// The core that the records make.
-fn core_of(directory: &Path, checked: &mut Checked) -> Result<Core, MaintenanceError> {
-    let (mut failed, mut records) = (None, 0);
-    let read = read_records(directory)?.map_while(|record| match record {
+/// The core that the records make, and how many they are.
+fn core_of(directory: &Path) -> Result<(Core, u64), MaintenanceError> {
+    core_from(read_records(directory)?)
+}
+
+/// The core that these records make, and how many they are.
+pub(super) fn core_from(records: Replay<'_>) -> Result<(Core, u64), MaintenanceError> {
+    let (mut failed, mut count) = (None, 0);
+    let read = records.map_while(|record| match record {
         Ok(record) => {
-            records += 1;
+            count += 1;
             Some(record)
         }
         Err(error) => {
@@ -83,10 +85,9 @@ fn core_of(directory: &Path, checked: &mut Checked) -> Result<Core, MaintenanceE
         }
     });
     let core = Core::restore(CoreConfig::default(), read, Time(Duration::ZERO));
-    checked.records = records;
     match failed {
         Some(error) => Err(error.into()),
-        None => Ok(core?),
+        None => Ok((core?, count)),
     }
 }
 
@@ -105,18 +106,33 @@ fn check_artifacts(
                 checked.artifact_bytes += bytes;
                 checked.unneeded += u64::from(needed.is_some() && of(hash).is_none());
             }
+            // It was collected meanwhile, or is missing, which is said below.
+            Err(ArtifactError::Missing(_)) => {}
             Err(error) => {
                 let whose = of(hash).map(|of| format!(" It is {of}.")).unwrap_or_default();
-                checked.problems.push(format!("{error}.{whose}"));
+                checked.artifact_problems.push(format!("{error}.{whose}"));
             }
         }
     }
-    for (hash, of) in needed.iter().flatten() {
-        if !store.contains(*hash) {
-            checked.problems.push(format!("artifact {hash} is missing: {of}"));
-        }
-    }
+    let Some(needed) = needed.filter(|needed| needed.keys().any(|hash| !store.contains(*hash)))
+    else {
+        return Ok(());
+    };
+    // A coordinator may have removed them, because they are not needed any more.
+    let still = core_of(directory)?.0.artifacts();
+    checked.artifact_problems.extend(missing(&store, &needed, &still));
     Ok(())
+}
+
+/// A sentence for each artifact that is needed, and `still` is, but missing.
+pub(super) fn missing(
+    store: &ArtifactStore,
+    needed: &BTreeMap<ArtifactHash, String>,
+    still: &BTreeMap<ArtifactHash, String>,
+) -> Vec<String> {
+    let gone = needed.iter().filter(|(hash, _)| still.contains_key(*hash));
+    let gone = gone.filter(|(hash, _)| !store.contains(**hash));
+    gone.map(|(hash, of)| format!("artifact {hash} is missing: {of}")).collect()
 }
 
 /// What a repair did.
@@ -127,50 +143,35 @@ pub struct Repair {
 }
 
 /// Cuts the journal of `directory` at the first damage, if it has any. The bytes after it are kept
-/// in a file beside it. Ids that lost records may have given out are not used again.
+/// in a file beside it. Ids that lost records may have given out before `now` are not used again.
 ///
 /// # Errors
 /// If a process holds the directory, or it cannot be written.
-pub fn repair(directory: &Path) -> Result<Repair, MaintenanceError> {
+pub fn repair(directory: &Path, now: SystemTime) -> Result<Repair, MaintenanceError> {
     if !is_data_directory(directory) {
         return Err(MaintenanceError::NoDirectory(directory.to_owned()));
     }
     match DiskStore::open(DataDir::open(directory)?) {
         Ok(_) => Ok(Repair { journal: None }),
-        Err(StoreError::Damaged { .. } | StoreError::Mark { .. }) => {
-            let journal = repair_journal(&DataDir::open(directory)?)?;
-            leave_ids_out(directory)?;
+        Err(StoreError::Damaged { .. } | StoreError::Header { .. } | StoreError::Mark { .. }) => {
+            let journal = repair_journal(&DataDir::open(directory)?, unused_id(now))?;
             Ok(Repair { journal: Some(journal) })
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// Adds records to the journal by which ids that may have been given out are not used again.
-pub(super) fn leave_ids_out(directory: &Path) -> Result<(), MaintenanceError> {
-    let mut store = DiskStore::open(DataDir::open(directory)?)?;
-    let mut ids = UsedIds::default();
-    for record in store.replay()? {
-        ids.note(&record?);
-    }
-    let UsedIds { tasks_below, attempts_below, workers_below } = ids;
-    let ids = UsedIds {
-        tasks_below: tasks_below + IDS_LEFT_OUT,
-        attempts_below: attempts_below + IDS_LEFT_OUT,
-        workers_below: workers_below + IDS_LEFT_OUT,
-    };
-    Ok(store.append(&ids.reserved())?)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::time::UNIX_EPOCH;
 
     use edgesmith_common::StudySpec;
 
     use super::super::{backup, restore};
     use super::*;
-    use crate::core::Record;
+    use crate::core::{Record, UsedIds};
+    use crate::store::Store as _;
 
     const STUDY: &str = "study.name = \"s\"\nbudget.trials = 1\n\
         objectives = [{ metric = \"validation_accuracy\" }]\ndata.source = \"digits\"\n\
@@ -204,12 +205,13 @@ mod tests {
         let (dir, hash) = made();
         let path = dir.path();
         let whole = check(path).unwrap();
-        assert_eq!((whole.records, whole.studies), (2, 1));
+        assert_eq!(whole.records, Some((2, 1)));
         assert_eq!((whole.artifacts, whole.artifact_bytes, whole.unneeded), (2, 20, 1));
         assert_eq!(whole.problems, [""; 0]);
 
         let problem = |said: &[&str]| {
-            let problems = check(path).unwrap().problems;
+            let Checked { problems, artifact_problems, .. } = check(path).unwrap();
+            let problems = [problems, artifact_problems].concat();
             assert_eq!(problems.len(), 1, "{problems:?}");
             said.iter().for_each(|said| assert!(problems[0].contains(said), "{problems:?}"));
         };
@@ -236,18 +238,19 @@ mod tests {
     fn a_repair_cuts_the_journal_and_leaves_ids_out() {
         let (dir, _) = made();
         let path = dir.path();
-        assert!(repair(path).unwrap().journal.is_none());
+        let now = UNIX_EPOCH + Duration::from_millis(1_000_000);
+        assert!(repair(path, now).unwrap().journal.is_none());
         let log = path.join("journal/1.log");
         let mut bytes = fs::read(&log).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(&log, bytes).unwrap();
         assert!(check(path).unwrap().problems[0].contains("check --repair"));
-        let said = repair(path).unwrap().journal.unwrap();
+        let said = repair(path, now).unwrap().journal.unwrap();
         assert_eq!((said.kept, said.lost), (1, Some(1)));
         assert_eq!(check(path).unwrap().problems, [""; 0]);
         let last: Vec<Record> = read_records(path).unwrap().skip(1).map(Result::unwrap).collect();
-        let ids =
-            UsedIds { tasks_below: 1_000_042, attempts_below: 1_000_001, workers_below: 1_000_001 };
+        let (tasks_below, attempts_below, workers_below) = (16_000_000, 16_000_000, 16_000_000);
+        let ids = UsedIds { tasks_below, attempts_below, workers_below };
         assert_eq!(last, ids.reserved());
     }
 
@@ -262,20 +265,40 @@ mod tests {
         // What comes later is not in it.
         open.append(&[Record::WorkerIdsReserved { below: 70 }]).unwrap();
         assert_eq!(check(&copy).unwrap().problems, [""; 0]);
-        assert_eq!(check(&copy).unwrap().records, 2);
+        assert_eq!(check(&copy).unwrap().records, Some((2, 1)));
         let again = backup(dir.path(), &copy).unwrap_err().to_string();
         assert!(again.contains("not empty"), "{again}");
 
-        restore(&copy, &restored).unwrap();
+        restore(&copy, &restored, SystemTime::now()).unwrap();
         let checked = check(&restored).unwrap();
-        assert_eq!((checked.records, checked.problems.len()), (4, 0));
-        for file in ["access/key", "access/key.sum"] {
-            let read = |of: &Path| fs::read(of.join(file)).unwrap();
-            assert_eq!(read(&restored), read(dir.path()));
+        assert_eq!((checked.records, checked.problems.len()), (Some((4, 1)), 0));
+        let key = |of: &Path| fs::read(of.join("access/key")).unwrap();
+        assert_eq!(key(&restored), key(dir.path()));
+        // A damaged or missing artifact is said, and the rest is copied.
+        for damage in [Some(b"x"), None] {
+            match damage {
+                Some(bytes) => fs::write(artifact(&copy, hash), bytes).unwrap(),
+                None => fs::remove_file(artifact(&copy, hash)).unwrap(),
+            }
+            let said = restore(&copy, &elsewhere.path().join("other"), SystemTime::now()).unwrap();
+            assert_eq!((said.artifacts, said.problems.is_empty()), (1, false), "{said:?}");
+            assert!(said.problems[0].contains("the given teacher of study s"), "{said:?}");
+            fs::remove_dir_all(elsewhere.path().join("other")).unwrap();
         }
-        fs::write(artifact(&copy, hash), b"x").unwrap();
-        let refused = restore(&copy, &elsewhere.path().join("other")).unwrap_err().to_string();
+        fs::write(copy.join("access/key"), b"x").unwrap();
+        let other = elsewhere.path().join("other");
+        let refused = restore(&copy, &other, SystemTime::now()).unwrap_err().to_string();
         assert!(refused.contains("is not whole") && refused.contains("damaged"), "{refused}");
+    }
+
+    /// The records are marked last, so that a coordinator does not take a part for the whole.
+    #[test]
+    fn a_copy_that_was_interrupted_is_no_data_directory() {
+        let (dir, _) = made();
+        let elsewhere = tempfile::tempdir().unwrap();
+        crate::store::copy_records(dir.path(), elsewhere.path()).unwrap();
+        assert!(!crate::store::has_journal(elsewhere.path()).unwrap());
+        assert!(DiskStore::open(DataDir::open(elsewhere.path()).unwrap()).is_err());
     }
 
     #[test]
@@ -283,7 +306,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for refused in [
             check(dir.path()).err().unwrap(),
-            repair(dir.path()).err().unwrap(),
+            repair(dir.path(), SystemTime::now()).err().unwrap(),
             backup(dir.path(), &dir.path().join("to")).unwrap_err(),
         ] {
             assert!(refused.to_string().contains("no data directory"), "{refused}");

@@ -5,11 +5,12 @@ mod check;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use self::backup::{BackedUp, backup, restore};
 pub use self::check::{Checked, Repair, check, repair};
 use crate::core::RestoreError;
-use crate::store::{AccessError, ArtifactError, DataDir, DataDirError, StoreError};
+use crate::store::{AccessError, ArtifactError, DataDir, DataDirError, StoreError, has_journal};
 
 /// Why work on a data directory failed.
 #[derive(Debug, thiserror::Error)]
@@ -65,5 +66,12 @@ fn is_data_directory(path: &Path) -> bool {
 
 /// Holds a directory that an earlier version wrote last: only one process can read that.
 fn hold_if_old(path: &Path) -> Result<Option<DataDir>, MaintenanceError> {
-    if path.join("journal").is_dir() { Ok(None) } else { Ok(Some(DataDir::open(path)?)) }
+    if has_journal(path)? { Ok(None) } else { Ok(Some(DataDir::open(path)?)) }
+}
+
+/// An id above all that were given out before `now`, also after earlier repairs: 16 for each
+/// millisecond since 1970.
+fn unused_id(now: SystemTime) -> u64 {
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX / 16).saturating_mul(16)
 }

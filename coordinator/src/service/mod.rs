@@ -325,12 +325,16 @@ fn open(config: &ServeConfig, listen: SocketAddr) -> Result<Opened, ServeError> 
     let read_only = directory.is_read_only();
     let files = AccessFiles::new(directory.path());
     if !read_only {
-        files.add_missing_sums()?;
+        files.complete_sums()?;
     }
     let tls = config.tls.as_ref().map(|tls| tls::server_config(tls, &files, listen)).transpose()?;
     let key = if read_only { Key::from(random()?) } else { files.key()? };
     let secrets = secrets::Secrets::new(key);
-    let tokens = Tokens::open(files.clone(), config.token.as_ref(), config.pinned)?;
+    let tokens = if read_only {
+        Tokens::in_memory(config.token.as_ref())
+    } else {
+        Tokens::open(files.clone(), config.token.as_ref(), config.pinned)?
+    };
     let chosen = config.token.as_ref().and_then(|token| tokens.role(token));
     let mut made = Vec::new();
     if config.first_tokens && !tokens.exist() {
@@ -338,7 +342,11 @@ fn open(config: &ServeConfig, listen: SocketAddr) -> Result<Opened, ServeError> 
             made.push((role, tokens.create(role, "", tokens::now_ms())?.0));
         }
     }
-    let fingerprint = tls::Authority::existing_fingerprint(&files)?.filter(|_| config.pinned);
+    let fingerprint = if read_only {
+        None
+    } else {
+        tls::Authority::existing_fingerprint(&files)?.filter(|_| config.pinned)
+    };
     if config.announce {
         directory.announce(&url(listen, tls.is_some()))?;
     }

@@ -59,7 +59,7 @@ pub fn study(
 
 /// Checks that an artifact holds the weights of a network.
 fn weights(artifacts: &ArtifactStore, hash: ArtifactHash, network: &Graph) -> Result<(), Status> {
-    if !artifacts.contains(hash) {
+    if !artifacts.claim(hash) {
         let text = format!("the network's weights {hash} were not uploaded; upload them first");
         return Err(Status::failed_precondition(text));
     }

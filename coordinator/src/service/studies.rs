@@ -126,7 +126,7 @@ impl StudyService for Studies {
         let teacher_weights = optional_hash(&teacher_weights, "teacher_weights")
             .map_err(|e| status::of_convert(&e))?;
         if let Some(hash) = teacher_weights
-            && !self.artifacts.contains(hash)
+            && !self.artifacts.claim(hash)
         {
             let text = format!(
                 "the teacher's weights {hash} were not uploaded; upload them before the study"

@@ -111,7 +111,6 @@ impl Tokens {
     }
 
     /// Only `chosen`, and no files.
-    #[cfg(test)]
     pub fn in_memory(chosen: Option<&AccessToken>) -> Self {
         Self(Arc::new(State {
             files: AccessFiles::new(Path::new("absent")),

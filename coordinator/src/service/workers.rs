@@ -162,7 +162,7 @@ impl Workers {
     /// Turns a result whose artifacts are not stored here into a failure, so that another attempt
     /// uploads them.
     fn if_uploaded(&self, outcome: Outcome) -> Result<Outcome, AttemptError> {
-        match outcome.artifacts().into_iter().find(|hash| !self.artifacts.contains(*hash)) {
+        match outcome.artifacts().into_iter().find(|hash| !self.artifacts.claim(*hash)) {
             None => Ok(outcome),
             Some(hash) => Err(AttemptError::retryable(format!(
                 "the worker did not upload its artifact {hash}"

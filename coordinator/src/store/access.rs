@@ -2,9 +2,10 @@
 //! them.
 //!
 //! Beside a file `NAME`, `NAME.sum` has the BLAKE3 hashes of its bytes and of those before its last
-//! change, a line each, so that damage to it is noticed. It is written first, so a crash between
-//! the two leaves a file whose hash is there. Files of earlier versions get one when a coordinator
-//! starts.
+//! change, a line each, so that damage to it is noticed, and its loss. It is written first, so a
+//! crash between the two leaves a file whose hash is there. Before a file is written for the first
+//! time, the line before its hash is `absent`, until the next start of a coordinator. Files of
+//! earlier versions get their hashes then, too.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
@@ -18,6 +19,10 @@ use super::directory::sync_directory;
 const FOLDER: &str = "access";
 const KEY_FILE: &str = "key";
 const SUM: &str = "sum";
+/// In the place of the hash of a file that is not there.
+const ABSENT: &str = "absent";
+/// How often to read a file that may be changing.
+const READ_TRIES: u32 = 20;
 
 /// A secret key of the data directory.
 #[derive(Clone)]
@@ -111,21 +116,49 @@ impl AccessFiles {
 
     /// The bytes of a file; `None` if it does not exist.
     pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, AccessError> {
-        let Some(bytes) = self.read_unchecked(name)? else { return Ok(None) };
+        let bytes = self.read_unchecked(name)?;
         let sum_name = format!("{name}.{SUM}");
-        if let Some(sums) = self.read_unchecked(&sum_name)? {
-            let hash = blake3::hash(&bytes).to_hex();
-            if !sums.split(|byte| *byte == b'\n').any(|line| line == hash.as_bytes()) {
-                return Err(self.damaged(
-                    name,
-                    format!(
-                        "its bytes do not have the checksum in {sum_name}; restore both from a \
-                         backup, or remove {sum_name} if you have changed the file yourself"
-                    ),
-                ));
+        let Some(sums) = self.read_unchecked(&sum_name)? else { return Ok(bytes) };
+        let line = line_of(bytes.as_deref());
+        if sums.split(|byte| *byte == b'\n').any(|sum| sum == line.as_bytes()) {
+            return Ok(bytes);
+        }
+        let problem = match bytes {
+            Some(_) => "its bytes do not have the checksum",
+            None => "it is missing, but there is a checksum",
+        };
+        Err(self.damaged(
+            name,
+            format!(
+                "{problem} in {sum_name}; restore both from a backup, or remove {sum_name} if you \
+                 have changed the file yourself"
+            ),
+        ))
+    }
+
+    /// Copies every file to `other`, which has none, with its hash. Returns their bytes together.
+    ///
+    /// # Errors
+    /// If a file is damaged or cannot be read or written.
+    pub fn copy_to(&self, other: &AccessFiles) -> Result<u64, AccessError> {
+        let mut copied = 0;
+        for name in self.names()? {
+            let mut tries = 1;
+            let bytes = loop {
+                match self.read(&name) {
+                    // It may be changing just now.
+                    Err(AccessError::Damaged { .. }) if tries < READ_TRIES => tries += 1,
+                    read => break read?,
+                }
+            };
+            if let Some(bytes) = bytes {
+                other
+                    .replace(&format!("{name}.{SUM}"), (line_of(Some(&bytes)) + "\n").as_bytes())?;
+                other.replace(&name, &bytes)?;
+                copied += bytes.len() as u64;
             }
         }
-        Ok(Some(bytes))
+        Ok(copied)
     }
 
     /// Checks every file.
@@ -136,22 +169,24 @@ impl AccessFiles {
         Ok(self.names()?.iter().filter_map(|name| self.read(name).err()).collect())
     }
 
-    /// Adds the hashes of files that an earlier version wrote.
+    /// Adds the hashes of files that an earlier version wrote, and takes `absent` back of files that
+    /// are there.
     ///
     /// # Errors
-    /// If the folder cannot be read or written.
-    pub fn add_missing_sums(&self) -> Result<(), AccessError> {
+    /// If the folder cannot be read or written, or a file is damaged.
+    pub fn complete_sums(&self) -> Result<(), AccessError> {
         for name in self.names()? {
-            if !self.folder.join(format!("{name}.{SUM}")).exists()
-                && let Some(bytes) = self.read_unchecked(&name)?
-            {
-                self.replace(&format!("{name}.{SUM}"), sum_lines(None, &bytes).as_bytes())?;
+            let sum_name = format!("{name}.{SUM}");
+            let sums = self.read_unchecked(&sum_name)?;
+            let is_complete = sums.is_some_and(|sums| !sums.starts_with(ABSENT.as_bytes()));
+            if !is_complete && let Some(bytes) = self.read(&name)? {
+                self.replace(&sum_name, (line_of(Some(&bytes)) + "\n").as_bytes())?;
             }
         }
         Ok(())
     }
 
-    /// The names of the files, without those of hashes and what a crash left.
+    /// The names of the files that are there, or that have hashes; without what a crash left.
     fn names(&self) -> Result<Vec<String>, AccessError> {
         let failed = |source| AccessError::Io { path: self.folder.clone(), source };
         let listing = match fs::read_dir(&self.folder) {
@@ -163,12 +198,13 @@ impl AccessFiles {
             let path = file.map_err(failed)?.path();
             let kind = path.extension().and_then(|kind| kind.to_str());
             if let Some(name) = path.file_name().and_then(|name| name.to_str())
-                && !matches!(kind, Some(SUM | "new"))
+                && kind != Some("new")
             {
-                names.push(name.to_owned());
+                names.push(name.strip_suffix(".sum").unwrap_or(name).to_owned());
             }
         }
         names.sort();
+        names.dedup();
         Ok(names)
     }
 
@@ -184,7 +220,7 @@ impl AccessFiles {
     /// Replaces a file. After a crash, it has either the old bytes or the new ones.
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), AccessError> {
         let before = self.read_unchecked(name)?;
-        let sums = sum_lines(before.as_deref(), bytes);
+        let sums = format!("{}\n{}\n", line_of(before.as_deref()), line_of(Some(bytes)));
         self.replace(&format!("{name}.{SUM}"), sums.as_bytes())?;
         self.replace(name, bytes)
     }
@@ -209,10 +245,9 @@ impl AccessFiles {
     }
 }
 
-/// The hashes of a file's bytes before a change and after it.
-fn sum_lines(before: Option<&[u8]>, after: &[u8]) -> String {
-    let lines = before.into_iter().chain([after]).map(|bytes| blake3::hash(bytes).to_hex());
-    lines.map(|hash| format!("{hash}\n")).collect()
+/// The line of a file with these bytes among its hashes.
+fn line_of(bytes: Option<&[u8]>) -> String {
+    bytes.map_or(ABSENT.to_owned(), |bytes| blake3::hash(bytes).to_hex().to_string())
 }
 
 /// Random bytes that nobody can guess.
@@ -264,17 +299,34 @@ mod tests {
     }
 
     #[test]
+    fn a_lost_file_is_noticed_and_a_crash_before_the_first_write_is_not_taken_for_a_loss() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = AccessFiles::new(dir.path());
+        files.write("list", b"one").unwrap();
+        // As if the first write had stopped after the hashes.
+        let path = dir.path().join("access/list");
+        fs::remove_file(&path).unwrap();
+        assert_eq!(files.read("list").unwrap(), None);
+        files.write("list", b"one").unwrap();
+        files.complete_sums().unwrap();
+        fs::remove_file(&path).unwrap();
+        let refused = files.read("list").unwrap_err().to_string();
+        assert!(refused.contains("it is missing, but there is a checksum"), "{refused}");
+        assert_eq!(files.check().unwrap().len(), 1);
+    }
+
+    #[test]
     fn files_of_earlier_versions_get_hashes() {
         let dir = tempfile::tempdir().unwrap();
         let files = AccessFiles::new(dir.path());
-        files.add_missing_sums().unwrap();
+        files.complete_sums().unwrap();
         assert!(!dir.path().join("access").exists());
         fs::create_dir(dir.path().join("access")).unwrap();
         fs::write(dir.path().join("access/list"), b"one").unwrap();
-        files.add_missing_sums().unwrap();
+        files.complete_sums().unwrap();
         assert!(files.check().unwrap().is_empty());
         fs::write(dir.path().join("access/list"), b"onf").unwrap();
-        files.add_missing_sums().unwrap();
+        files.complete_sums().unwrap();
         assert!(files.read("list").is_err());
     }
 

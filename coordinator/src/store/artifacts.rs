@@ -60,7 +60,8 @@ pub enum ArtifactError {
     },
     /// The file was changed or damaged after it was written.
     #[error(
-        "the file {path} of artifact {hash} is damaged; remove it and upload the artifact again"
+        "the file {path} of artifact {hash} is damaged; restore it from a backup, or upload the \
+         artifact again"
     )]
     Damaged {
         /// The requested artifact.
@@ -215,7 +216,11 @@ impl ArtifactStore {
             }
             let path = self.path(hash);
             let _held = self.shared.places.lock().unwrap_or_else(PoisonError::into_inner);
-            let metadata = path.metadata().map_err(at(&path))?;
+            let metadata = match path.metadata() {
+                // Another collection was faster.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                metadata => metadata.map_err(at(&path))?,
+            };
             // One from the future counts as young.
             let age = now.duration_since(metadata.modified().map_err(at(&path))?);
             if age.is_ok_and(|age| age >= min_age) {
@@ -227,6 +232,14 @@ impl ArtifactStore {
             }
         }
         Ok(collected)
+    }
+
+    /// Whether a file for this hash exists, which then counts as stored now: one that a result or a
+    /// study is about to refer to must not be collected. Its contents are not checked.
+    pub fn claim(&self, hash: ArtifactHash) -> bool {
+        let _held = self.shared.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = File::options().write(true).open(self.path(hash));
+        file.and_then(|file| file.set_modified(SystemTime::now())).is_ok()
     }
 
     /// Whether a file for this hash exists. Its contents are not checked.
@@ -419,7 +432,11 @@ mod tests {
         assert_eq!(collected, Collected { removed: 1, removed_bytes: 4, young: 1, kept: 1 });
         assert_eq!(hashes.map(|hash| store.contains(hash)), [true, false, true]);
         assert_eq!(store.list().unwrap().len(), 2);
-        // One that is stored again is young again.
+        // One that something is about to refer to is young again.
+        young.set_modified(now - 2 * hour).unwrap();
+        assert!(store.claim(hashes[2]) && !store.claim(hashes[1]));
+        assert_eq!(store.collect(|_| false, hour, SystemTime::now()).unwrap().young, 2);
+        // One that is stored again, too.
         young.set_modified(now - 2 * hour).unwrap();
         store.put(b"young").unwrap();
         let collected = store.collect(|_| false, hour, SystemTime::now()).unwrap();

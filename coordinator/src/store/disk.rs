@@ -9,6 +9,7 @@
 //! and a database of a format that earlier versions refuse takes its place. After a crash, the log
 //! is therefore either the whole old one or the whole journal.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,11 +17,11 @@ use std::path::{Path, PathBuf};
 
 use super::compaction::{Lives, Usage};
 use super::directory::sync_directory;
-use super::journal::{self, Access, Entries, Journal, MarkProblem, NewLog, Presence, Repaired};
+use super::journal::{self, Access, Entries, Journal, MarkProblem, NewLog, Presence};
 use super::old::{NEWEST, OldLog};
 use super::sled::{BESIDE_JOURNAL, format_of, open_database, write_format};
 use super::{DataDir, Replay, StageStore, Store, StoreError, format};
-use crate::core::Record;
+use crate::core::{Record, StagesKey, UsedIds};
 
 const DATABASE: &str = "records";
 /// Names for the database while another one takes its place.
@@ -61,6 +62,10 @@ impl DiskStore {
     pub fn open(directory: DataDir) -> Result<Self, StoreError> {
         let usage = Usage::default();
         if directory.is_read_only() {
+            let path = directory.path();
+            if !has_journal(path)? && path.join(DATABASE).exists() {
+                return Err(StoreError::OldReadOnly { path: path.to_owned() });
+            }
             let journal = open_to_read(&directory.path().join(journal::FOLDER))?;
             let (log, stages) = (Log::Journal(journal), StageStore::in_memory());
             return Ok(Self { directory, log, usage, stages });
@@ -94,54 +99,28 @@ impl DiskStore {
     }
 
     /// Writes the journal again without the records of deleted studies, if most of it is theirs. It
-    /// must have been read.
+    /// must have been read. If there is no room for it, that is logged, and the next opening tries
+    /// again.
     ///
     /// # Errors
-    /// If it cannot be read or written. Then the journal stays as it is.
+    /// If it is not known which of the two is the journal now.
     pub fn compact_if_useful(&mut self) -> Result<(), StoreError> {
-        if self.usage.is_mostly_unneeded() && !self.is_read_only() {
-            self.compact()
-        } else {
-            Ok(())
-        }
-    }
-
-    fn compact(&mut self) -> Result<(), StoreError> {
         let Log::Journal(journal) = &mut self.log else { return Ok(()) };
-        let mut lives = Lives::default();
-        for record in Records::new(journal.entries()?) {
-            lives.note(&record?);
+        if !self.usage.is_mostly_unneeded() || self.directory.is_read_only() {
+            return Ok(());
         }
-        let (mut filter, reserved) = lives.filter();
-        let mut log = journal.next_log()?;
-        let mut usage = Usage::default();
-        let mut together = Vec::from(reserved);
-        // Those of deleted trials go; the others are written again.
-        self.stages.clear();
-        let mut write = |records: &mut Vec<Record>| {
-            for record in &*records {
-                usage.note(record);
-                self.stages.note(record);
+        match compacted(journal) {
+            Ok(Compacted { log, usage, stages }) => {
+                journal.replace(log)?;
+                self.stages.retain(&stages);
+                self.usage = usage;
             }
-            let bytes = format::encode(records)?;
-            log.append(format::LAYOUT, records.len(), &bytes)?;
-            records.clear();
-            Ok::<(), StoreError>(())
-        };
-        for record in Records::new(journal.entries()?) {
-            let record = record?;
-            if filter.needs(&record) {
-                together.push(record);
-            }
-            if together.len() >= WRITTEN_TOGETHER {
-                write(&mut together)?;
+            Err(error) => {
+                tracing::warn!("failed to write the journal without deleted studies: {error}");
+                // Not at every append.
+                self.usage = Usage::default();
             }
         }
-        if !together.is_empty() {
-            write(&mut together)?;
-        }
-        journal.replace(log.finish()?)?;
-        self.usage = usage;
         Ok(())
     }
 
@@ -199,6 +178,67 @@ impl Store for DiskStore {
     }
 }
 
+/// A log without the records of deleted studies.
+struct Compacted {
+    log: journal::FinishedLog,
+    usage: Usage,
+    /// The keys of the stages in it.
+    stages: HashSet<StagesKey>,
+}
+
+/// Writes such a log beside the journal. After an error it leaves nothing behind.
+fn compacted(journal: &Journal) -> Result<Compacted, StoreError> {
+    let mut lives = Lives::default();
+    for record in Records::new(journal.entries()?) {
+        lives.note(&record?);
+    }
+    let (mut filter, reserved) = lives.filter();
+    let mut log = journal.next_log()?;
+    let path = log.path().to_owned();
+    let (mut usage, mut stages) = (Usage::default(), HashSet::new());
+    let write_all = || {
+        let mut together = Vec::from(reserved);
+        let mut write = |records: &mut Vec<Record>| {
+            for record in &*records {
+                usage.note(record);
+                if let Record::TrialTrained { trained, .. } = record {
+                    stages.extend(StagesKey::of(&trained.stages));
+                }
+            }
+            let bytes = format::encode(records)?;
+            log.append(format::LAYOUT, records.len(), &bytes)?;
+            records.clear();
+            Ok::<(), StoreError>(())
+        };
+        for record in Records::new(journal.entries()?) {
+            let record = record?;
+            if filter.needs(&record) {
+                together.push(record);
+            }
+            if together.len() >= WRITTEN_TOGETHER {
+                write(&mut together)?;
+            }
+        }
+        if together.is_empty() { Ok(()) } else { write(&mut together) }
+    };
+    let written = write_all();
+    let finished = written.and_then(|()| log.finish());
+    if finished.is_err() {
+        // It takes up room that is missing.
+        let _ = fs::remove_file(path);
+    }
+    Ok(Compacted { log: finished?, usage, stages })
+}
+
+/// Whether the data directory `path` has a journal. If not, an earlier version wrote it last, or
+/// nothing did.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn has_journal(path: &Path) -> Result<bool, StoreError> {
+    Ok(journal::presence(&path.join(journal::FOLDER))? == Presence::Present)
+}
+
 /// The records in the data directory `path`, without changing it. Another process may have it open,
 /// unless an earlier version wrote it last.
 ///
@@ -206,7 +246,7 @@ impl Store for DiskStore {
 /// If they cannot be opened or are damaged.
 pub fn read_records(path: &Path) -> Result<Replay<'static>, StoreError> {
     let folder = path.join(journal::FOLDER);
-    if journal::presence(&folder)? != Presence::Absent {
+    if has_journal(path)? {
         let journal = open_to_read(&folder)?;
         return Ok(Box::new(Records::new(journal.entries()?)));
     }
@@ -227,17 +267,19 @@ pub fn read_records(path: &Path) -> Result<Replay<'static>, StoreError> {
 /// If the journal cannot be opened or is damaged.
 pub fn half_damaged_mark(path: &Path) -> Result<Option<PathBuf>, StoreError> {
     let folder = path.join(journal::FOLDER);
-    if journal::presence(&folder)? == Presence::Absent {
+    if !has_journal(path)? {
         return Ok(None);
     }
-    let whole = open_to_read(&folder)?.has_whole_marks();
+    // A second time, because a coordinator may be writing one of them just now.
+    let whole = || Ok::<bool, StoreError>(open_to_read(&folder)?.has_whole_marks());
+    let whole = whole()? || whole()?;
     Ok((!whole).then(|| journal::mark_path(&folder)))
 }
 
 /// Opens the journal of `folder` to read it. A coordinator may be putting another file in its place
 /// just now.
 fn open_to_read(folder: &Path) -> Result<Journal, StoreError> {
-    if journal::presence(folder)? == Presence::WithoutMark {
+    if journal::presence(folder)? != Presence::Present {
         let (path, problem) = (journal::mark_path(folder), MarkProblem::Missing);
         return Err(StoreError::Mark { path, problem });
     }
@@ -250,21 +292,55 @@ fn open_to_read(folder: &Path) -> Result<Journal, StoreError> {
     Journal::open(folder, Access::Read)
 }
 
-/// Writes the records of the data directory `from`, as far as they are acknowledged, to the new
-/// data directory `to`. Returns how many they are, and their bytes.
+/// Records that were copied to a new data directory. It has none until they are marked.
+#[derive(Debug)]
+pub struct Copied {
+    to: PathBuf,
+    log: journal::FinishedLog,
+}
+
+impl Copied {
+    /// How many they are.
+    pub fn records(&self) -> u64 {
+        self.log.end().records
+    }
+
+    /// Their bytes.
+    pub fn bytes(&self) -> u64 {
+        self.log.end().offset
+    }
+
+    /// All of them.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn read(&self) -> Result<Replay<'static>, StoreError> {
+        Ok(Box::new(Records::new(self.log.entries()?)))
+    }
+
+    /// Makes them the records of the directory. With `leave_out`, ids up to that one are not used
+    /// again, whether the records have them or not.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn mark(mut self, leave_out: Option<u64>) -> Result<(), StoreError> {
+        if let Some(id) = leave_out {
+            reserve(&mut self.log, id)?;
+        }
+        Journal::create(&self.to.join(journal::FOLDER), self.log)?;
+        beside_journal(&self.to).map(drop)
+    }
+}
+
+/// Copies the records of the data directory `from`, as far as they are acknowledged, to the new data
+/// directory `to`.
 ///
 /// # Errors
 /// If they are damaged or cannot be written.
-pub fn copy_records(from: &Path, to: &Path) -> Result<(u64, u64), StoreError> {
+pub fn copy_records(from: &Path, to: &Path) -> Result<Copied, StoreError> {
     let mut log = NewLog::create(&to.join(journal::FOLDER), 1)?;
-    let folder = from.join(journal::FOLDER);
-    if journal::presence(&folder)? == Presence::Absent {
-        let all = read_records(from)?.collect::<Result<Vec<_>, _>>()?;
-        for records in all.chunks(WRITTEN_TOGETHER) {
-            log.append(format::LAYOUT, records.len(), &format::encode(records)?)?;
-        }
-    } else {
-        let mut entries = open_to_read(&folder)?.entries()?;
+    if has_journal(from)? {
+        let mut entries = open_to_read(&from.join(journal::FOLDER))?.entries()?;
         let mut before = entries.place().records;
         while let Some((layout, payload)) = entries.next()? {
             let payload = payload.to_vec();
@@ -272,20 +348,56 @@ pub fn copy_records(from: &Path, to: &Path) -> Result<(u64, u64), StoreError> {
             log.append(layout, (records - before) as usize, &payload)?;
             before = records;
         }
+    } else {
+        let all = read_records(from)?.collect::<Result<Vec<_>, _>>()?;
+        for records in all.chunks(WRITTEN_TOGETHER) {
+            log.append(format::LAYOUT, records.len(), &format::encode(records)?)?;
+        }
     }
-    let journal = Journal::create(&to.join(journal::FOLDER), log.finish()?)?;
-    beside_journal(to)?;
-    Ok((journal.end().records, journal.end().offset))
+    Ok(Copied { to: to.to_owned(), log: log.finish()? })
 }
 
-/// Cuts the journal of `directory` at the first damage ([`journal::repair`]).
+/// What became of a journal.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Repaired {
+    /// The records before the damage.
+    pub kept: u64,
+    /// The records that were acknowledged and are lost; `None` if it is not known how many were
+    /// acknowledged.
+    pub lost: Option<u64>,
+    /// The file with the bytes that were cut off, and how many they are.
+    pub cut: Option<(PathBuf, u64)>,
+}
+
+/// Cuts the journal of `directory` at the first damage. Ids up to `leave_out` are not used again,
+/// because lost records may have given them out.
 ///
 /// # Errors
 /// If it cannot be read or written, or is of a later version.
-pub fn repair_journal(directory: &DataDir) -> Result<Repaired, StoreError> {
-    let repaired = journal::repair(&directory.path().join(journal::FOLDER))?;
+pub fn repair_journal(directory: &DataDir, leave_out: u64) -> Result<Repaired, StoreError> {
+    let folder = directory.path().join(journal::FOLDER);
+    let journal::Cut { mut log, lost, cut } = journal::cut(&folder)?;
+    let kept = log.end().records;
+    reserve(&mut log, leave_out)?;
+    Journal::create(&folder, log)?;
     beside_journal(directory.path())?;
-    Ok(repaired)
+    Ok(Repaired { kept, lost, cut })
+}
+
+/// Adds records by which no id up to `id`, and none that is in the log, is used again.
+fn reserve(log: &mut journal::FinishedLog, id: u64) -> Result<(), StoreError> {
+    let mut ids = UsedIds::default();
+    for record in Records::new(log.entries()?) {
+        ids.note(&record?);
+    }
+    let UsedIds { tasks_below, attempts_below, workers_below } = ids;
+    let ids = UsedIds {
+        tasks_below: tasks_below.max(id),
+        attempts_below: attempts_below.max(id),
+        workers_below: workers_below.max(id),
+    };
+    let records = ids.reserved();
+    log.append(format::LAYOUT, records.len(), &format::encode(&records)?)
 }
 
 /// Decodes the entries of a journal, one after the other.

@@ -35,9 +35,12 @@ pub use self::artifacts::{
     ArtifactError, ArtifactReader, ArtifactStore, ArtifactWriter, Collected,
 };
 pub use self::directory::{DataDir, DataDirError, Holder, sync_directory};
-pub use self::disk::{DiskStore, copy_records, half_damaged_mark, read_records, repair_journal};
+pub use self::disk::{
+    Copied, DiskStore, Repaired, copy_records, half_damaged_mark, has_journal, read_records,
+    repair_journal,
+};
 pub use self::format::FormatError;
-pub use self::journal::{Flaw, MarkProblem, Repaired};
+pub use self::journal::{Flaw, MarkProblem};
 pub use self::memory::MemoryStore;
 pub use self::stages::StageStore;
 pub use self::tokens::TokenRecord;
@@ -128,10 +131,19 @@ pub enum StoreError {
         /// The number of records that were acknowledged.
         acknowledged: u64,
     },
+    /// The header of the journal is not what was written. What it should be is known.
+    #[error(
+        "the header of {path} is damaged; nothing else need be: `edgesmith check --repair` writes \
+         it again and says whether something is lost"
+    )]
+    Header {
+        /// Path of the file.
+        path: PathBuf,
+    },
     /// It is not known, or not possible, what was acknowledged.
     #[error(
-        "{path} {problem}; restore a backup (`edgesmith restore`), or run `edgesmith check`, which \
-         says what is still there, and `edgesmith check --repair`, which goes on with that"
+        "{path} {problem}; restore a backup (`edgesmith restore`), or run `edgesmith check \
+         --repair`, which says what is still there and goes on with that"
     )]
     Mark {
         /// Path of the mark's file.
@@ -166,6 +178,21 @@ pub enum StoreError {
     #[error("cannot change {path}: the data directory cannot be written")]
     ReadOnly {
         /// Path of the file.
+        path: PathBuf,
+    },
+    /// An earlier append failed, so it is not known what is on disk.
+    #[error("nothing more can be added to {path}, because an earlier write failed; start again")]
+    AfterFailure {
+        /// Path of the file.
+        path: PathBuf,
+    },
+    /// The directory cannot be written, and an earlier version wrote it last.
+    #[error(
+        "an earlier version of edgesmith wrote {path} last, which can only be read where it can be \
+         written, too; copy it to such a place"
+    )]
+    OldReadOnly {
+        /// Path of the directory.
         path: PathBuf,
     },
     /// More was appended at once than an entry can hold.

@@ -2,7 +2,7 @@
 //! decides nothing. They are in the sled database beside the journal, which is made from the
 //! journal: whatever is missing or damaged there is written again when the journal is read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -52,14 +52,27 @@ impl StageStore {
         }
     }
 
-    /// Forgets all.
-    pub fn clear(&self) {
+    /// Forgets all but those of `kept`.
+    pub fn retain(&self, kept: &HashSet<StagesKey>) {
         match &self.0 {
             Place::Database { stages, .. } => {
-                let cleared = catch_unwind(AssertUnwindSafe(|| stages.clear()));
-                warn_unless(matches!(cleared, Ok(Ok(()))), "remove the stages of deleted trials");
+                let retain = || {
+                    for key in stages.iter().keys() {
+                        let key = key?;
+                        let known = <[u8; 32]>::try_from(&*key).map(StagesKey::from);
+                        if !known.is_ok_and(|key| kept.contains(&key)) {
+                            stages.remove(key)?;
+                        }
+                    }
+                    Ok::<(), ::sled::Error>(())
+                };
+                let done = catch_unwind(AssertUnwindSafe(retain));
+                warn_unless(matches!(done, Ok(Ok(()))), "remove the stages of deleted trials");
             }
-            Place::Memory(all) => all.lock().unwrap_or_else(PoisonError::into_inner).clear(),
+            Place::Memory(all) => {
+                let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+                all.retain(|key, _| kept.contains(key));
+            }
         }
     }
 
@@ -144,8 +157,9 @@ mod tests {
             store.note(&record(Vec::new()));
             assert_eq!(store.get(keys[0]), Some(stages(3)));
             assert_eq!(store.get(keys[1]), None);
-            store.clear();
-            assert_eq!(store.get(keys[0]), None);
+            store.note(&record(stages(4)));
+            store.retain(&HashSet::from([keys[1]]));
+            assert_eq!((store.get(keys[0]), store.get(keys[1])), (None, Some(stages(4))));
         }
     }
 

@@ -159,10 +159,12 @@ impl<R: Read> Scanner<R> {
     pub fn new(mut reader: R, generation: u64) -> io::Result<Result<Self, Flaw>> {
         let mut found = Vec::new();
         reader.by_ref().take(HEADER_BYTES).read_to_end(&mut found)?;
+        if found.len() < HEADER_BYTES as usize {
+            return Ok(Err(Flaw::Cut));
+        }
         if found != header(generation) {
             let version = found.get(8..12).map(number);
-            let whole = found.len() == HEADER_BYTES as usize
-                && found.starts_with(MAGIC)
+            let whole = found.starts_with(MAGIC)
                 && blake3::hash(&found[..HEADER_COVERED]).as_bytes()[..CHECKSUM_BYTES]
                     == found[HEADER_COVERED..];
             return Ok(Err(match version {

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::entry::{Flaw, Next, Place, Scanner};
 pub use self::mark::Marks;
-pub use self::repair::{Repaired, repair};
+pub use self::repair::{Cut, cut};
 use super::StoreError;
 use super::directory::sync_directory;
 
@@ -61,6 +61,8 @@ pub struct Journal {
     end: Place,
     /// Whether the file goes on after `end`: with what was left of an append that never returned.
     has_torn_tail: bool,
+    /// Whether an append has failed. What is on disk is then not known.
+    failed: bool,
 }
 
 /// Path of the file of a generation.
@@ -139,12 +141,13 @@ impl Journal {
             // An append that was cut off before it was marked is whole, and is kept. After a crash
             // in a change of generation, the older slot may name the file before.
             if end != marked || !marks.whole || generations(folder)?.len() > 1 {
-                log.sync_data().map_err(at(&path))?;
+                write_again(&log, marked.offset..end.offset).map_err(at(&path))?;
                 marks.write_both(&mark, end).map_err(at(&mark_path))?;
             }
             remove_others(folder, end.generation)?;
         }
-        Ok(Self { folder: folder.to_owned(), access, log, mark, marks, end, has_torn_tail })
+        let folder = folder.to_owned();
+        Ok(Self { folder, access, log, mark, marks, end, has_torn_tail, failed: false })
     }
 
     /// Makes the first journal of `folder` from a log of generation 1.
@@ -165,8 +168,11 @@ impl Journal {
             marks.write_both(&mark, log.end)?;
             mark.sync_all()?;
             fs::rename(&fresh, &path)?;
-            sync_directory(folder)?;
-            sync_directory(folder.parent().unwrap_or(folder))?;
+            // Also the places of the data directory and of its parent, which may be new.
+            for directory in folder.ancestors().take(4) {
+                let here = Path::new(".");
+                sync_directory(if directory.as_os_str().is_empty() { here } else { directory })?;
+            }
             Ok((mark, marks))
         };
         let (mark, marks) = make().map_err(at(&path))?;
@@ -178,6 +184,7 @@ impl Journal {
             marks,
             end: log.end,
             has_torn_tail: false,
+            failed: false,
         })
     }
 
@@ -190,11 +197,15 @@ impl Journal {
     /// Appends the records of `payload`, durably.
     ///
     /// # Errors
-    /// If they could not be written. What was written of them is dropped at the next opening.
+    /// If they could not be written. What was written of them is dropped at the next opening, or
+    /// kept if it is whole; until then nothing more can be appended.
     pub fn append(&mut self, layout: u8, records: usize, payload: &[u8]) -> Result<(), StoreError> {
         let path = self.path();
         if self.access == Access::Read {
             return Err(StoreError::ReadOnly { path });
+        }
+        if std::mem::replace(&mut self.failed, true) {
+            return Err(StoreError::AfterFailure { path });
         }
         let mut bytes = Vec::with_capacity(payload.len() + 64);
         let mut end = self.end;
@@ -211,7 +222,7 @@ impl Journal {
         write().map_err(at(&path))?;
         self.has_torn_tail = false;
         self.marks.write(&self.mark, end).map_err(at(&mark_path(&self.folder)))?;
-        self.end = end;
+        (self.end, self.failed) = (end, false);
         Ok(())
     }
 
@@ -224,7 +235,8 @@ impl Journal {
         NewLog::create(&self.folder, self.end.generation + 1)
     }
 
-    /// Goes on with `log` in place of the file so far, which is removed.
+    /// Goes on with `log` in place of the file so far, which is removed, at the latest by the next
+    /// opening.
     ///
     /// # Errors
     /// If the change could not be made durable.
@@ -233,7 +245,9 @@ impl Journal {
         sync_directory(&self.folder).map_err(at(&self.folder))?;
         self.marks.write_both(&self.mark, log.end).map_err(at(&mark_path))?;
         (self.log, self.end, self.has_torn_tail) = (log.file, log.end, false);
-        remove_others(&self.folder, self.end.generation)
+        // The change is done, so this is no failure of it.
+        let _ = remove_others(&self.folder, self.end.generation);
+        Ok(())
     }
 
     /// The place after the last entry.
@@ -252,10 +266,27 @@ impl Journal {
     /// # Errors
     /// If the file cannot be read.
     pub fn entries(&self) -> Result<Entries, StoreError> {
-        let path = self.path();
-        let file = File::open(&path).map_err(at(&path))?;
-        let scanner = scanner(&path, file, self.end)?;
-        Ok(Entries { path, scanner, until: self.end })
+        entries_of(self.path(), &self.log, self.end)
+    }
+}
+
+fn entries_of(path: PathBuf, log: &File, until: Place) -> Result<Entries, StoreError> {
+    let scanner = scanner(&path, log, until)?;
+    Ok(Entries { path, scanner, until })
+}
+
+/// A file read from its beginning, whatever its cursor, and whatever its name is by now.
+#[derive(Debug)]
+pub struct FromStart {
+    file: File,
+    next: u64,
+}
+
+impl io::Read for FromStart {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.next)?;
+        self.next += read as u64;
+        Ok(read)
     }
 }
 
@@ -263,7 +294,7 @@ impl Journal {
 #[derive(Debug)]
 pub struct Entries {
     path: PathBuf,
-    scanner: Scanner<BufReader<File>>,
+    scanner: Scanner<BufReader<FromStart>>,
     until: Place,
 }
 
@@ -306,6 +337,7 @@ pub struct NewLog {
 /// A file of entries that is durable and can be put to use.
 #[derive(Debug)]
 pub struct FinishedLog {
+    path: PathBuf,
     file: File,
     end: Place,
 }
@@ -341,6 +373,11 @@ impl NewLog {
         self.file.write_all(&self.bytes).map_err(at(&self.path))
     }
 
+    /// Path of the file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Makes it durable.
     ///
     /// # Errors
@@ -349,7 +386,38 @@ impl NewLog {
         let Self { path, file, end, .. } = self;
         let file = file.into_inner().map_err(|error| at(&path)(error.into_error()))?;
         file.sync_all().map_err(at(&path))?;
-        Ok(FinishedLog { file, end })
+        Ok(FinishedLog { path, file, end })
+    }
+}
+
+impl FinishedLog {
+    /// The place after the last entry.
+    pub fn end(&self) -> Place {
+        self.end
+    }
+
+    /// Its entries.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn entries(&self) -> Result<Entries, StoreError> {
+        entries_of(self.path.clone(), &self.file, self.end)
+    }
+
+    /// Adds an entry, durably.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn append(&mut self, layout: u8, records: usize, payload: &[u8]) -> Result<(), StoreError> {
+        let (mut bytes, from) = (Vec::new(), self.end.offset);
+        if !entry::write(&mut self.end, layout, records, payload, &mut bytes) {
+            return Err(StoreError::TooLarge { bytes: payload.len() });
+        }
+        let write = || {
+            self.file.write_all_at(&bytes, from)?;
+            self.file.sync_all()
+        };
+        write().map_err(at(&self.path))
     }
 }
 
@@ -378,8 +446,13 @@ pub enum MarkProblem {
     },
 }
 
-fn scanner(path: &Path, file: File, of: Place) -> Result<Scanner<BufReader<File>>, StoreError> {
-    let reader = BufReader::with_capacity(READ_BYTES, file);
+fn scanner(
+    path: &Path,
+    log: &File,
+    of: Place,
+) -> Result<Scanner<BufReader<FromStart>>, StoreError> {
+    let file = log.try_clone().map_err(at(path))?;
+    let reader = BufReader::with_capacity(READ_BYTES, FromStart { file, next: 0 });
     let scanner = Scanner::new(reader, of.generation).map_err(at(path))?;
     scanner.map_err(|flaw| {
         let nothing = Place { offset: 0, ..entry::beginning(of.generation) };
@@ -390,7 +463,7 @@ fn scanner(path: &Path, file: File, of: Place) -> Result<Scanner<BufReader<File>
 /// Reads the whole file. Returns the place after its last entry, and whether bytes follow it that
 /// are no entry.
 fn check(path: &Path, log: &File, marked: Place) -> Result<(Place, bool), StoreError> {
-    let mut scanner = scanner(path, log.try_clone().map_err(at(path))?, marked)?;
+    let mut scanner = scanner(path, log, marked)?;
     let mut is_marked = scanner.place() == marked;
     loop {
         let before = scanner.place();
@@ -418,6 +491,9 @@ fn damaged(path: &Path, after: Place, flaw: Flaw, marked: Place) -> StoreError {
     if let Flaw::Version(_) | Flaw::Layout(_) = flaw {
         return StoreError::Newer { path: path.to_owned(), problem: flaw.to_string() };
     }
+    if flaw == Flaw::Header {
+        return StoreError::Header { path: path.to_owned() };
+    }
     StoreError::Damaged {
         path: path.to_owned(),
         offset: after.offset,
@@ -427,14 +503,30 @@ fn damaged(path: &Path, after: Place, flaw: Flaw, marked: Place) -> StoreError {
     }
 }
 
-/// Removes the files of other generations.
+/// Removes the files of other generations, durably.
 fn remove_others(folder: &Path, generation: u64) -> Result<(), StoreError> {
+    let mut removed = false;
     for (other, path) in generations(folder)? {
         if other != generation {
             fs::remove_file(&path).map_err(at(&path))?;
+            removed = true;
         }
     }
-    Ok(())
+    if removed { sync_directory(folder).map_err(at(folder)) } else { Ok(()) }
+}
+
+/// Writes bytes of a file again, durably. Syncing them may have failed, and the system may since
+/// take them for written.
+fn write_again(file: &File, range: std::ops::Range<u64>) -> io::Result<()> {
+    let mut bytes = vec![0; READ_BYTES];
+    let mut from = range.start;
+    while from < range.end {
+        let part = (range.end - from).min(READ_BYTES as u64) as usize;
+        file.read_exact_at(&mut bytes[..part], from)?;
+        file.write_all_at(&bytes[..part], from)?;
+        from += part as u64;
+    }
+    file.sync_data()
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use super::entry::{self, Flaw, Next, Scanner};
 use super::mark::Marks;
-use super::{FinishedLog, Journal, NewLog, Place, at, generations, log_path, mark_path};
+use super::{FinishedLog, NewLog, Place, at, generations, log_path, mark_path, sync_directory};
 use crate::store::StoreError;
 
-/// What became of a journal.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Repaired {
-    /// The records that it has.
-    pub kept: u64,
+/// A journal that was cut and is not marked yet.
+#[derive(Debug)]
+pub struct Cut {
+    /// The log, up to the damage.
+    pub log: FinishedLog,
     /// The records that were acknowledged and are lost; `None` if it is not known how many were
     /// acknowledged.
     pub lost: Option<u64>,
@@ -22,12 +22,12 @@ pub struct Repaired {
     pub cut: Option<(PathBuf, u64)>,
 }
 
-/// Makes `folder` a journal of all appends before the first damage, and marks them as acknowledged.
-/// The bytes after it are kept in a file beside it.
+/// Cuts the journal of `folder` at the first damage. The bytes after it, and files of other
+/// generations, are kept under other names. The caller creates a journal of the log.
 ///
 /// # Errors
 /// If the files cannot be read or written, or are of a later version.
-pub fn repair(folder: &Path) -> Result<Repaired, StoreError> {
+pub fn cut(folder: &Path) -> Result<Cut, StoreError> {
     let mark_path = mark_path(folder);
     let marked = match File::open(&mark_path) {
         Ok(mark) => Marks::read(&mark).map_err(at(&mark_path))?.newest,
@@ -43,10 +43,13 @@ pub fn repair(folder: &Path) -> Result<Repaired, StoreError> {
         Some(generation) => whole_part(folder, generation)?,
         None => (NewLog::create(folder, 1)?.finish()?, None),
     };
-    let kept = log.end.records;
-    let lost = marked.map(|marked| marked.records.saturating_sub(kept));
-    Journal::create(folder, log)?;
-    Ok(Repaired { kept, lost, cut })
+    for (other, path) in found {
+        if other != log.end.generation {
+            fs::rename(&path, path.with_extension("log.left")).map_err(at(&path))?;
+        }
+    }
+    let lost = marked.map(|marked| marked.records.saturating_sub(log.end.records));
+    Ok(Cut { log, lost, cut })
 }
 
 /// Cuts the file of `generation` at its first flaw.
@@ -77,13 +80,16 @@ fn whole_part(
     let length = file.metadata().map_err(at(&path))?.len();
     let mut cut = None;
     if length > end.offset {
-        let place = folder.join(format!("{generation}.log.cut-at-{}", end.offset));
+        let name = |number: u32| format!("{generation}.log.cut-at-{}.{number}", end.offset);
+        let free = (1..).map(|number| folder.join(name(number))).find(|path| !path.exists());
+        let place = free.expect("some number is free");
         keep_rest(&mut file, end.offset, &place).map_err(at(&place))?;
+        sync_directory(folder).map_err(at(folder))?;
         file.set_len(end.offset).map_err(at(&path))?;
         cut = Some((place, length - end.offset));
     }
     file.sync_all().map_err(at(&path))?;
-    Ok((FinishedLog { file, end }, cut))
+    Ok((FinishedLog { path, file, end }, cut))
 }
 
 fn last_whole(mut scanner: Scanner<BufReader<File>>) -> io::Result<Place> {
@@ -97,7 +103,7 @@ fn last_whole(mut scanner: Scanner<BufReader<File>>) -> io::Result<Place> {
 
 fn keep_rest(file: &mut File, from: u64, place: &Path) -> io::Result<()> {
     file.seek(io::SeekFrom::Start(from))?;
-    let mut rest = File::create(place)?;
+    let mut rest = File::create_new(place)?;
     let mut buffer = vec![0; 1 << 20];
     loop {
         match file.read(&mut buffer)? {
@@ -105,18 +111,23 @@ fn keep_rest(file: &mut File, from: u64, place: &Path) -> io::Result<()> {
             read => rest.write_all(&buffer[..read])?,
         }
     }
-    rest.sync_all()?;
-    fs::metadata(place).map(drop)
+    rest.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Journal;
     use super::super::tests::{made, open, read};
     use super::*;
 
+    /// What is lost, and what was cut off.
+    type Said = (Option<u64>, Option<(PathBuf, u64)>);
+
     /// The journal after a repair, and what the repair said.
-    fn repaired(folder: &Path) -> (Vec<u8>, Repaired) {
-        let said = repair(folder).unwrap();
+    fn repaired(folder: &Path) -> (Vec<u8>, Said) {
+        let Cut { log, lost, cut } = cut(folder).unwrap();
+        let said = (lost, cut);
+        Journal::create(folder, log).unwrap();
         let mut journal = open(folder).unwrap();
         let all = read(&journal);
         journal.append(2, 1, &[99; 10]).unwrap();
@@ -133,12 +144,12 @@ mod tests {
         let (length, entry) = (bytes.len(), (bytes.len() - 64) / 5);
         bytes[64 + 3 * entry + 1] ^= 4;
         fs::write(&path, &bytes).unwrap();
-        let place = folder.join(format!("1.log.cut-at-{}", 64 + 3 * entry));
+        let place = folder.join(format!("1.log.cut-at-{}.1", 64 + 3 * entry));
         let (all, said) = repaired(&folder);
         assert_eq!(all, [0, 1, 2]);
         assert_eq!(fs::read(&place).unwrap(), bytes[64 + 3 * entry..]);
         let cut = Some((place, (length - 64 - 3 * entry) as u64));
-        assert_eq!(said, Repaired { kept: 3, lost: Some(2), cut });
+        assert_eq!(said, (Some(2), cut));
     }
 
     #[test]
@@ -149,8 +160,9 @@ mod tests {
         bytes[20] ^= 1;
         fs::write(&path, &bytes).unwrap();
         assert!(open(&folder).is_err());
-        let whole = Repaired { kept: 3, lost: Some(0), cut: None };
-        assert_eq!(repaired(&folder), (vec![0, 1, 2], whole));
+        let error = open(&folder).unwrap_err().to_string();
+        assert!(error.contains("header of") && error.contains("nothing"), "{error}");
+        assert_eq!(repaired(&folder), (vec![0, 1, 2], (Some(0), None)));
     }
 
     #[test]
@@ -162,8 +174,7 @@ mod tests {
             } else {
                 fs::write(mark_path(&folder), [0; 99]).unwrap();
             }
-            let unknown = Repaired { kept: 3, lost: None, cut: None };
-            assert_eq!(repaired(&folder), (vec![0, 1, 2], unknown));
+            assert_eq!(repaired(&folder), (vec![0, 1, 2], (None, None)));
         }
     }
 
@@ -171,7 +182,6 @@ mod tests {
     fn a_missing_file_leaves_an_empty_journal() {
         let (_dir, folder) = made(0..3);
         fs::remove_file(log_path(&folder, 1)).unwrap();
-        let empty = Repaired { kept: 0, lost: Some(3), cut: None };
-        assert_eq!(repaired(&folder), (vec![], empty));
+        assert_eq!(repaired(&folder), (vec![], (Some(3), None)));
     }
 }
