@@ -140,6 +140,21 @@ fn a_file_of_logits_teaches_instead_of_a_network() {
 }
 
 #[test]
+fn features_are_copied_of_networks_only() {
+    let distil = |teacher: &str| {
+        let step = "[[recipe.steps]]\npass = \"distil\"\nfeatures = [\"none\", \"relations\"]\n";
+        StudySpec::parse(&format!("{GOOD}[teacher]\n{teacher}\n{step}"))
+    };
+    let spec = distil("epochs = 3").unwrap();
+    let features = spec.space.choices().iter().find(|choice| choice.name == "distil.features");
+    assert_eq!(features.unwrap().options, ["none", "relations"]);
+    let error = distil("logits = \"l.npy\"").unwrap_err().to_string();
+    let said =
+        "recipe: candidates may copy features of the teacher (relations), but teacher.logits";
+    assert!(error.contains(said), "{error}");
+}
+
+#[test]
 fn distillation_may_change_over_a_training() {
     let distil = |settings: &str| {
         let step = format!("[[recipe.steps]]\npass = \"distil\"\n{settings}\n");

@@ -72,10 +72,8 @@ fn steps() -> Space {
         mixed: names(&["stem", "stage1.block2.depthwise", "stage2.block1.squeeze", "classifier"]),
         ..QuantizeSpace::default()
     };
-    let distil = DistilSpace {
-        alpha: vec![0.0.into(), 0.5.into()],
-        temperature: vec![2.0.into(), 4.0.into()],
-    };
+    let alpha = vec![0.0.into(), 0.5.into()];
+    let distil = DistilSpace::of_answers(alpha, vec![2.0.into(), 4.0.into()]);
     let recipe = vec![
         StepSpace::Distil(distil),
         prune(Scope::Stage, &[0.0, 0.5]),

@@ -63,6 +63,23 @@ pub fn distillation_has_a_teacher(
     }
 }
 
+/// Nobody knows the features of a teacher that is given by its logits.
+pub fn logits_have_no_features(
+    root: &Table,
+    space: Option<&NetworkSpace>,
+    has_logits: bool,
+    m: &mut Mistakes,
+) {
+    let features = space.map(|space| space.recipe().features()).unwrap_or_default();
+    if let (Some(first), true) = (features.first(), has_logits) {
+        let text = format!(
+            "candidates may copy features of the teacher ({first}), but teacher.logits has only \
+             answers; name the teacher's network instead, or take features out of the recipe"
+        );
+        m.add(&root.span_of("recipe"), "recipe", text);
+    }
+}
+
 /// Trials on a user's network start from its weights, and so from nobody else's.
 pub fn no_inheritance(root: &Table, training: &TrainingSpec, m: &mut Mistakes) {
     if training.inherit_epochs > 0 {

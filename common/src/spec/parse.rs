@@ -193,6 +193,7 @@ fn read_train_work(
     let screening = read_screening(root, m);
     let taught = teacher.is_some() || logits.is_some();
     check::distillation_has_a_teacher(root, space.as_ref(), taught, m);
+    check::logits_have_no_features(root, space.as_ref(), logits.is_some(), m);
     let (data, _) = data?;
     let (space, model) = (space?, model?.map(Box::new));
     let work = TrainWork { space, model, data, training, teacher, logits, measurement, screening };

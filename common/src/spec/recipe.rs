@@ -1,8 +1,8 @@
 //! `[recipe]` in a study file: steps in order, or the four lists of the short form.
 
 use edgesmith_search_space::{
-    ClusterSpace, DistilSpace, FineTuneSpace, FlatRecipe, Importance, Precision, PruneSpace,
-    PruneUnit, QuantizeSpace, RecipeSpace, Scope, StepSpace,
+    ClusterSpace, DistilSpace, Features, FineTuneSpace, FlatRecipe, Importance, Precision,
+    PruneSpace, PruneUnit, QuantizeSpace, RecipeSpace, Scope, StepSpace,
 };
 
 use super::reader::{Mistakes, Table};
@@ -12,11 +12,13 @@ use super::space::{Places, names, places_of};
 const LISTS: [&str; 4] = ["prune", "precision", "alpha", "temperature"];
 
 /// The settings of steps.
-const SETTINGS: [&str; 21] = [
+const SETTINGS: [&str; 23] = [
     "pass",
     "of",
     "alpha",
     "temperature",
+    "features",
+    "feature_weight",
     "share",
     "importance",
     "rounds",
@@ -90,6 +92,10 @@ fn read_step(step: &mut Table, m: &mut Mistakes) -> Option<StepSpace> {
         "distil" => StepSpace::Distil(DistilSpace {
             alpha: step.list("alpha", m).unwrap_or_else(|| vec![0.5.into()]),
             temperature: step.list("temperature", m).unwrap_or_else(|| vec![4.0.into()]),
+            features: names(step, "features", m).unwrap_or_else(|| vec![Features::None]),
+            feature_weight: step
+                .list("feature_weight", m)
+                .unwrap_or_else(|| vec![DistilSpace::FEATURE_WEIGHT]),
         }),
         "prune" => {
             let named = step.has("granularity");

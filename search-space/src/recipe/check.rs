@@ -36,6 +36,10 @@ pub fn check_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
                 let both = |v: &Scheduled, is: &dyn Fn(&f64) -> bool| v.ends().iter().all(is);
                 errors.check(&at("alpha"), &s.alpha, |v| both(v, &alpha.0), alpha.1);
                 errors.check(&at("temperature"), &s.temperature, |v| both(v, &warm.0), warm.1);
+                errors.check(&at("features"), &s.features, |_| true, "");
+                let weight = |v: &f64| *v > 0.0 && *v <= 1_000_000.0;
+                let text = "a number above 0 and at most 1000000";
+                errors.check(&at("feature_weight"), &s.feature_weight, weight, text);
             }
             StepSpace::Prune(s) => {
                 errors.check(&at("share"), &s.share, share.0, share.1);
@@ -117,6 +121,9 @@ pub fn check_recorded_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
                 let finite = |v: &Scheduled| v.ends().iter().all(|end| end.is_finite());
                 errors.check_recorded(&at("alpha"), &s.alpha, finite);
                 errors.check_recorded(&at("temperature"), &s.temperature, finite);
+                errors.check_recorded(&at("features"), &s.features, |_| true);
+                let finite = |v: &f64| v.is_finite();
+                errors.check_recorded(&at("feature_weight"), &s.feature_weight, finite);
             }
             StepSpace::Prune(s) => {
                 errors.check_recorded(&at("share"), &s.share, share);

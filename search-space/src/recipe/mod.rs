@@ -16,8 +16,8 @@ use serde::{Serialize, Serializer};
 
 pub(crate) use self::check::{check_recipe, check_recorded_recipe};
 pub use self::names::{
-    Among, Counted, Course, Granularity, Importance, Precision, PruneUnit, RangeRule, Rounding,
-    Scope,
+    Among, Counted, Course, Features, Granularity, Importance, Precision, PruneUnit, RangeRule,
+    Rounding, Scope,
 };
 pub use self::scheduled::Scheduled;
 pub use self::space::{
@@ -56,12 +56,18 @@ pub enum Step {
 
 /// Weights of the distillation loss `(1-alpha)*CE + alpha*T^2*KL(teacher_T || student_T)`
 /// (Hinton et al. 2015). Schedules cover each training as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Clone, Copy, PartialEq, Serialize)]
 pub struct Distillation {
     /// Weight of the teacher's term, in `0.0..=1.0`.
     pub alpha: Scheduled,
     /// Temperature, above 0.
     pub temperature: Scheduled,
+    /// What is copied of the teacher besides its answers.
+    #[serde(skip_serializing_if = "Features::is_none")]
+    pub features: Features,
+    /// What the loss of the features is multiplied with before it is added; 0 without features.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub feature_weight: f64,
 }
 
 /// How channels or single weights are removed.
@@ -304,6 +310,38 @@ impl Amount {
     }
 }
 
+impl Distillation {
+    /// From the teacher's answers alone.
+    pub fn of_answers(alpha: impl Into<Scheduled>, temperature: impl Into<Scheduled>) -> Self {
+        let (alpha, temperature) = (alpha.into(), temperature.into());
+        Self { alpha, temperature, features: Features::None, feature_weight: 0.0 }
+    }
+}
+
+impl Features {
+    /// Whether nothing is copied.
+    pub fn is_none(&self) -> bool {
+        *self == Features::None
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
+}
+
+/// Without features as before there were any, because hashes of candidates are made of it.
+impl fmt::Debug for Distillation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut all = f.debug_struct("Distillation");
+        all.field("alpha", &self.alpha).field("temperature", &self.temperature);
+        if !self.features.is_none() {
+            all.field("features", &self.features).field("feature_weight", &self.feature_weight);
+        }
+        all.finish()
+    }
+}
+
 /// What the short form of a recipe does.
 impl Default for Quantizing {
     fn default() -> Self {
@@ -372,7 +410,13 @@ impl fmt::Display for Recipe {
             Step::Prune(_) | Step::FineTune(_) | Step::Distil(_) => Ok(()),
         })?;
         self.steps.iter().try_for_each(|step| match step {
-            Step::Distil(d) => write!(f, " kd a{} T{}", d.alpha, d.temperature),
+            Step::Distil(d) => {
+                write!(f, " kd a{} T{}", d.alpha, d.temperature)?;
+                if d.features.is_none() {
+                    return Ok(());
+                }
+                write!(f, " {} x{}", d.features, d.feature_weight)
+            }
             _ => Ok(()),
         })
     }

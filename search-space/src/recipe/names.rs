@@ -123,6 +123,20 @@ pub enum Rounding {
     Adaround,
 }
 
+/// What a student copies of its teacher besides the answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Features {
+    /// Nothing.
+    None,
+    /// Where it looks: the squared activations at the ends of stages, summed over channels
+    /// (Zagoruyko & Komodakis 2017).
+    Attention,
+    /// How it places the examples of a batch: distances and angles of what the last layer reads
+    /// (Park et al. 2019).
+    Relations,
+}
+
 /// How a number changes over a training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -153,6 +167,7 @@ named!(
     Mse "mse", MinMax "min-max", Percentile "percentile", Entropy "entropy"
 );
 named!(Granularity, "granularity": Channel "channel", Layer "layer");
+named!(Features, "kind of features": None "none", Attention "attention", Relations "relations");
 named!(Course, "schedule": Linear "linear", Cosine "cosine");
 named!(Rounding, "rounding": Nearest "nearest", Adaround "adaround");
 

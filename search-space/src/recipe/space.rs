@@ -4,8 +4,9 @@
 use std::fmt;
 
 use super::{
-    Among, Amount, Clustering, Counted, Distillation, FineTuning, Granularity, Importance,
-    Precision, PruneUnit, Pruning, Quantizing, RangeRule, Recipe, Rounding, Scheduled, Scope, Step,
+    Among, Amount, Clustering, Counted, Distillation, Features, FineTuning, Granularity,
+    Importance, Precision, PruneUnit, Pruning, Quantizing, RangeRule, Recipe, Rounding, Scheduled,
+    Scope, Step,
 };
 use crate::Choice;
 use crate::active::{Anything, Outline, Reader};
@@ -57,6 +58,21 @@ pub struct DistilSpace {
     pub alpha: Vec<Scheduled>,
     /// Used only when alpha is above 0.
     pub temperature: Vec<Scheduled>,
+    /// What is copied besides the answers.
+    pub features: Vec<Features>,
+    /// Weights of its loss; used only with features.
+    pub feature_weight: Vec<f64>,
+}
+
+impl DistilSpace {
+    /// The usual weight of features: near those of the papers for both kinds.
+    pub const FEATURE_WEIGHT: f64 = 10.0;
+
+    /// From the teacher's answers alone.
+    pub fn of_answers(alpha: Vec<Scheduled>, temperature: Vec<Scheduled>) -> Self {
+        let (features, feature_weight) = (vec![Features::None], vec![Self::FEATURE_WEIGHT]);
+        Self { alpha, temperature, features, feature_weight }
+    }
 }
 
 /// Options of [`Pruning`].
@@ -254,10 +270,26 @@ impl RecipeSpace {
         match self {
             RecipeSpace::Flat(flat) => flat.alpha.iter().any(|alpha| *alpha > 0.0),
             RecipeSpace::Steps(steps) => steps.iter().any(|step| match step {
-                StepSpace::Distil(distil) => distil.alpha.iter().any(|a| a.is_ever_positive()),
+                StepSpace::Distil(distil) => {
+                    distil.alpha.iter().any(|alpha| alpha.is_ever_positive())
+                        || distil.features.iter().any(|features| !features.is_none())
+                }
                 _ => false,
             }),
         }
+    }
+
+    /// What students may copy of their teacher besides its answers.
+    pub fn features(&self) -> Vec<Features> {
+        let RecipeSpace::Steps(steps) = self else { return Vec::new() };
+        let offered = |features: Features| {
+            steps.iter().any(|step| match step {
+                StepSpace::Distil(distil) => distil.features.contains(&features),
+                _ => false,
+            })
+        };
+        let all = Features::ALL.iter().copied().filter(|features| !features.is_none());
+        all.filter(|features| offered(*features)).collect()
     }
 
     /// Most epochs of a training that a step asks for; 0 if none does.
@@ -387,8 +419,7 @@ impl RecipeSpace {
                 let learns = trained && alpha > 0.0;
                 let temperature = ask.ask(|| "temperature".to_owned(), &flat.temperature, learns);
                 if learns {
-                    let (alpha, temperature) = (alpha.into(), temperature.into());
-                    steps.push(Step::Distil(Distillation { alpha, temperature }));
+                    steps.push(Step::Distil(Distillation::of_answers(alpha, temperature)));
                 }
                 let shares = stages.next().expect("one list of shares");
                 steps.push(Step::Prune(Pruning::of_stages(shares)));
@@ -471,9 +502,14 @@ impl StepSpace {
         match self {
             StepSpace::Distil(space) => {
                 let alpha = settings.ask("alpha", &space.alpha, true);
-                let on = alpha.is_ever_positive();
-                let temperature = settings.ask("temperature", &space.temperature, on);
-                on.then_some(Step::Distil(Distillation { alpha, temperature }))
+                let answers = alpha.is_ever_positive();
+                let temperature = settings.ask("temperature", &space.temperature, answers);
+                let features = settings.ask("features", &space.features, true);
+                let copies = !features.is_none();
+                let weight = settings.ask("feature_weight", &space.feature_weight, copies);
+                let feature_weight = if copies { weight } else { 0.0 };
+                let all = Distillation { alpha, temperature, features, feature_weight };
+                (answers || copies).then_some(Step::Distil(all))
             }
             StepSpace::Prune(space) => {
                 let mut share = || settings.ask("share", &space.share, true);

@@ -28,7 +28,12 @@ fn tune(epochs: &[u32]) -> FineTuneSpace {
 
 fn distil(alpha: &[f64]) -> StepSpace {
     let alpha = alpha.iter().map(|alpha| Scheduled::from(*alpha)).collect();
-    StepSpace::Distil(DistilSpace { temperature: vec![2.0.into(), 4.0.into()], alpha })
+    StepSpace::Distil(DistilSpace {
+        temperature: vec![2.0.into(), 4.0.into()],
+        features: vec![Features::None],
+        feature_weight: vec![1.0],
+        alpha,
+    })
 }
 
 fn definition(recipe: RecipeSpace) -> SpaceDefinition {
@@ -127,7 +132,7 @@ fn the_settings_with_several_values_are_choices() {
     };
     let pruning = |amount| Step::Prune(Pruning { epochs: 1, ..Pruning::by_norm(amount) });
     let steps = vec![
-        Step::Distil(Distillation { alpha: 0.5.into(), temperature: 4.0.into() }),
+        Step::Distil(Distillation::of_answers(0.5, 4.0)),
         pruning(Amount::Stage { shares: vec![0.0, 0.5] }),
         Step::FineTune(usual(Some(4))),
         pruning(Amount::Layer { share: 0.5 }),
@@ -141,10 +146,7 @@ fn the_settings_with_several_values_are_choices() {
         "int8 prune 0/50% tune 4 prune 50% of each layer entropy clipped biases qat 1 kd a0.5 T4";
     assert_eq!(all.to_string(), text);
     assert_eq!((all.precision(), all.learns()), (Precision::Int8, true));
-    assert_eq!(
-        all.distillation(),
-        Some(Distillation { alpha: 0.5.into(), temperature: 4.0.into() })
-    );
+    assert_eq!(all.distillation(), Some(Distillation::of_answers(0.5, 4.0)));
     // Without a teacher, without integers.
     let little = recipe(&space, &[("prune2.share", 1), ("quantize-aware-train.epochs", 1)]);
     let passes: Vec<_> = little.steps.iter().map(std::mem::discriminant).collect();
@@ -158,6 +160,8 @@ fn schedules_are_options_like_numbers() {
     let space = space(vec![StepSpace::Distil(DistilSpace {
         alpha: vec![0.0.into(), 0.5.into(), falling],
         temperature: vec![2.0.into(), 4.0.into()],
+        features: vec![Features::None],
+        feature_weight: vec![1.0],
     })]);
     let options = &space.choices().iter().find(|c| c.name == "distil.alpha").unwrap().options;
     assert_eq!(options[..], ["0", "0.5", "0.9-to-0-linear"]);
@@ -173,11 +177,38 @@ fn schedules_are_options_like_numbers() {
     let wrong = definition(RecipeSpace::Steps(vec![StepSpace::Distil(DistilSpace {
         alpha: vec![beyond],
         temperature: vec![4.0.into()],
+        features: vec![Features::None],
+        feature_weight: vec![1.0],
     })]));
     let error = StagedSpace::new(wrong, DATA).unwrap_err();
     let said =
         "{ from = 0.9, to = 1.5, schedule = \"cosine\" } is not allowed; use a number from 0";
     assert!(format!("{error:?}").replace('\\', "").contains(said), "{error:?}");
+}
+
+#[test]
+fn features_are_copied_with_or_without_answers() {
+    let space = space(vec![StepSpace::Distil(DistilSpace {
+        alpha: vec![0.0.into(), 0.5.into()],
+        temperature: vec![2.0.into()],
+        features: Features::ALL.to_vec(),
+        feature_weight: vec![1.0, 9.0],
+    })]);
+    let names = ["distil.alpha", "distil.features", "distil.feature_weight"];
+    assert_eq!(searched(&space), names);
+    assert_eq!(space.definition().recipe.features(), [Features::Attention, Features::Relations]);
+    // Nothing is copied.
+    assert_eq!(recipe(&space, &[]).steps, []);
+    let heavy = ("distil.feature_weight", 1);
+    assert_eq!(hash(&space, &[heavy]), hash(&space, &[]));
+    let both = recipe(&space, &[("distil.alpha", 1), ("distil.features", 2), heavy]);
+    assert_eq!(both.to_string(), "fp32 kd a0.5 T2 relations x9");
+    let alone = recipe(&space, &[("distil.features", 1)]);
+    assert_eq!(alone.to_string(), "fp32 kd a0 T2 attention x1");
+    assert!(alone.learns() && alone.distillation().is_some());
+    // What was hashed before there were features is hashed as it was.
+    let answers = Distillation::of_answers(0.5, 4.0);
+    assert_eq!(format!("{answers:?}"), "Distillation { alpha: 0.5, temperature: 4.0 }");
 }
 
 #[test]
@@ -192,7 +223,7 @@ fn the_short_form_is_a_list_of_steps() {
     let space = StagedSpace::new(definition, DATA).unwrap();
     let tuning = FineTuning { epochs: None, learning_rate: None };
     let steps = vec![
-        Step::Distil(Distillation { alpha: 0.5.into(), temperature: 2.0.into() }),
+        Step::Distil(Distillation::of_answers(0.5, 2.0)),
         Step::Prune(Pruning::of_stages([0.25, 0.25])),
         Step::FineTune(tuning),
         Step::Quantize(Quantizing::default()),

@@ -120,7 +120,8 @@ pub fn soft_targets(
         // them.
         let unreadable = |error: SoftTargetsError| AttemptError::retryable(error.to_string());
         let targets = SoftTargets::from_bytes(&fetch()?).map_err(unreadable)?;
-        let bytes = size_of_val(targets.logits.as_slice()) as u64;
+        let features = targets.features.as_ref().map_or(0, |features| features.numbers.len());
+        let bytes = (size_of::<f32>() * (targets.logits.len() + features)) as u64;
         Ok((targets, bytes))
     })
 }
@@ -145,7 +146,9 @@ pub fn given_logits(
         })?;
         let bytes = size_of_val(logits.as_slice()) as u64;
         let (images, of) = (data.train.len(), images);
-        Ok((SoftTargets { data: of, views: None, images, classes: data.classes, logits }, bytes))
+        let classes = data.classes;
+        let given = SoftTargets { data: of, views: None, images, classes, logits, features: None };
+        Ok((given, bytes))
     })
 }
 
@@ -213,6 +216,7 @@ mod tests {
             images: 1,
             classes: 2,
             logits: vec![class; 2],
+            features: None,
         };
         let files = [1.0, 2.0].map(|class| Arc::new(targets(class).to_bytes()));
         let mut fetched = 0;

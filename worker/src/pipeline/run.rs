@@ -216,6 +216,9 @@ impl Run<'_> {
         if let Some(quantization) = phase.quantization {
             memory = memory.quantized(phase.graph, quantization);
         }
+        if let Some((distillation, _)) = &phase.teacher {
+            memory = memory.copying(phase.graph, &[distillation.features]);
+        }
         let (at_once, _share) = self.memory_for(&memory, self.batch_size())?;
         let request = TrainRequest {
             graph: phase.graph,
@@ -359,7 +362,9 @@ impl Run<'_> {
     ) -> Result<SoftTargets, AttemptError> {
         let training = &self.study.work.training;
         let views = Views::new(&training.augmentation, self.study.seed);
+        let features = self.study.work.space.recipe().features();
         let memory = Memory::answering(graph, &self.dataset.train, &views);
+        let memory = memory.copying(graph, &features);
         let (at_once, _share) = self.memory_for(&memory, Memory::ANSWERED_AT_ONCE)?;
         let lesson = Lesson {
             at_once,
@@ -368,6 +373,7 @@ impl Run<'_> {
             normalization,
             train: &self.dataset.train,
             views: &views,
+            features: &features,
             epochs: training
                 .epochs
                 .max(training.fine_tune_epochs)
@@ -580,6 +586,7 @@ fn training_failed(error: TrainError) -> AttemptError {
         error @ (TrainError::Checkpoint { .. }
         | TrainError::Data { .. }
         | TrainError::SoftTargets { .. }
+        | TrainError::NoFeatures
         | TrainError::OtherImages) => AttemptError::retryable(error.to_string()),
         other => hopeless(other),
     }

@@ -8,6 +8,9 @@ use burn::optim::GradientsParams;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Tensor, TensorData};
 
+use edgesmith_search_space::Features;
+
+use super::features::{Copied, attention, relations};
 use super::loss::{Targets, loss, wanted};
 use crate::network::Network;
 
@@ -57,19 +60,71 @@ impl StepLoss {
     }
 }
 
+/// A loss that is known, besides that of the logits, and a tensor whose gradient is its gradient.
+pub(super) struct Besides {
+    pub(super) loss: f64,
+    pub(super) gradient: Tensor<1>,
+}
+
+/// The loss of features of images, and its gradient, both times `factor`. `values` are those of
+/// `copied`, and `rows` the teacher's features of the same images. The values are read on the
+/// processor, so a GPU waits for them in each step.
+pub(super) fn of_features(
+    copied: &Copied,
+    values: Vec<Tensor<4>>,
+    rows: &[f32],
+    factor: f64,
+) -> Option<Besides> {
+    let mut all: Option<Besides> = None;
+    for (value, (_, part)) in values.into_iter().zip(&copied.values) {
+        let [batch, ..] = value.dims();
+        let width = rows.len() / batch;
+        let wanted: Vec<f32> =
+            rows.chunks_exact(width).flat_map(|row| &row[part.clone()]).copied().collect();
+        let value: Tensor<2> = match copied.features {
+            Features::None => continue,
+            Features::Attention => maps(value),
+            Features::Relations => value.flatten(1, 3),
+        };
+        let numbers = value.clone().inner().into_data().try_into_vec::<f32>().expect("f32 values");
+        let (loss, gradient) = match copied.features {
+            Features::None => continue,
+            Features::Attention => attention(&numbers, &wanted, part.len()),
+            Features::Relations => relations(&numbers, &wanted, batch),
+        };
+        let factors: Vec<f32> = gradient.iter().map(|slope| (factor * slope) as f32).collect();
+        let factors =
+            Tensor::<2>::from_data(TensorData::new(factors, value.dims()), &value.device());
+        let (loss, gradient) = (factor * loss, (value * factors).sum());
+        all = Some(match all {
+            Some(before) => {
+                Besides { loss: before.loss + loss, gradient: before.gradient + gradient }
+            }
+            None => Besides { loss, gradient },
+        });
+    }
+    all
+}
+
+/// The squares of a value, summed over channels: `[batch][positions]`.
+pub(super) fn maps(value: Tensor<4>) -> Tensor<2> {
+    (value.clone() * value).sum_dim(1).flatten(1, 3)
+}
+
 /// The loss of images with these logits, and the gradients of all parameters, both times the
-/// `share` of their batch that these images are. The losses of `ahead` steps are read together.
+/// `share` of their batch that these images are. What comes `besides` is added. The losses of
+/// `ahead` steps are read together.
 pub(super) fn backward(
     network: &Network,
     logits: Tensor<2>,
     targets: &Targets,
-    share: f64,
+    (share, besides): (f64, Option<Besides>),
     ahead: usize,
 ) -> (StepLoss, GradientsParams) {
     if ahead == 1 {
-        at_hand(network, logits, targets, share)
+        at_hand(network, logits, targets, (share, besides))
     } else {
-        on_device(network, logits, targets, share)
+        on_device(network, logits, targets, (share, besides))
     }
 }
 
@@ -79,7 +134,7 @@ fn at_hand(
     network: &Network,
     logits: Tensor<2>,
     targets: &Targets,
-    share: f64,
+    (share, besides): (f64, Option<Besides>),
 ) -> (StepLoss, GradientsParams) {
     let shape = logits.dims();
     let device = logits.device();
@@ -87,8 +142,12 @@ fn at_hand(
     let (loss, mut gradient) = loss(&values, targets);
     gradient.iter_mut().for_each(|slope| *slope *= share as f32);
     let factors = Tensor::<2>::from_data(TensorData::new(gradient, shape), &device);
-    let gradients = (logits * factors).sum().backward();
-    (StepLoss::Known(share * loss), GradientsParams::from_grads(gradients, network))
+    let (mut total, mut loss) = ((logits * factors).sum(), share * loss);
+    if let Some(besides) = besides {
+        (total, loss) = (total + besides.gradient, loss + besides.loss);
+    }
+    let gradients = total.backward();
+    (StepLoss::Known(loss), GradientsParams::from_grads(gradients, network))
 }
 
 /// Computes the loss on the device: cross entropies with the targets at each temperature, plus a
@@ -97,7 +156,7 @@ fn on_device(
     network: &Network,
     logits: Tensor<2>,
     targets: &Targets,
-    share: f64,
+    (share, besides): (f64, Option<Besides>),
 ) -> (StepLoss, GradientsParams) {
     let shape = logits.dims();
     let device = logits.device();
@@ -112,8 +171,12 @@ fn on_device(
     if share < 1.0 {
         loss = loss.mul_scalar(share as f32);
     }
+    let mut known = loss.clone().inner();
+    if let Some(besides) = besides {
+        (loss, known) = (loss + besides.gradient, known.add_scalar(besides.loss as f32));
+    }
     let gradients = loss.backward();
-    (StepLoss::OnDevice(Box::new(loss.inner())), GradientsParams::from_grads(gradients, network))
+    (StepLoss::OnDevice(Box::new(known)), GradientsParams::from_grads(gradients, network))
 }
 
 #[cfg(test)]
@@ -143,7 +206,7 @@ mod tests {
             let targets = Targets { labels: &labels, label_smoothing, teacher };
             let images = Tensor::<4>::from_data(TensorData::new(pixels, [3, 1, 8, 8]), &device);
             let [(one, plain), (other, burns)] = [at_hand, on_device].map(|way| {
-                let (loss, gradients) = way(&network, network.forward(images.clone()), &targets, 1.0);
+                let (loss, gradients) = way(&network, network.forward(images.clone()), &targets, (1.0, None));
                 (StepLoss::read(vec![loss])[0], network.gradients(&gradients))
             });
             prop_assert!((one - other).abs() < 1e-4 * one.abs().max(1.0), "{one} {other}");

@@ -58,6 +58,8 @@ pub(super) struct Batch {
     pub(super) labels: Vec<u16>,
     /// The teacher's logits of each image, row after row.
     pub(super) teacher: Option<Vec<f32>>,
+    /// The teacher's features of each image, row after row.
+    pub(super) features: Option<Vec<f32>>,
 }
 
 impl Batch {
@@ -71,14 +73,17 @@ impl Batch {
         }
         let [_, channels, height, width] = self.images.shape().dims();
         let pixels: &[f32] = self.images.as_slice().expect("images are f32");
-        let teacher = self.teacher.as_deref();
+        let rows_of = |all: &Option<Vec<f32>>, start: usize, count: usize| {
+            all.as_deref().map(|rows| {
+                let width = rows.len() / images;
+                rows[start * width..][..count * width].to_vec()
+            })
+        };
         let of_part = |(labels, pixels): (&[u16], &[f32]), start: usize| Batch {
             images: TensorData::new(pixels.to_vec(), [labels.len(), channels, height, width]),
             labels: labels.to_vec(),
-            teacher: teacher.map(|rows| {
-                let classes = rows.len() / images;
-                rows[start * classes..][..labels.len() * classes].to_vec()
-            }),
+            teacher: rows_of(&self.teacher, start, labels.len()),
+            features: rows_of(&self.features, start, labels.len()),
         };
         let pixels = pixels.chunks(size * channels * height * width);
         let parts = self.labels.chunks(size).zip(pixels).zip((0..).step_by(size));
@@ -94,6 +99,8 @@ pub(super) struct Batches<'a> {
     /// Epoch `e` uses view `e % views`.
     pub(super) views: u32,
     pub(super) soft_targets: Option<&'a SoftTargets>,
+    /// Whether the teacher's features are needed, too.
+    pub(super) copies: bool,
     pub(super) batch_size: usize,
     /// Steps of each epoch.
     pub(super) steps: usize,
@@ -117,10 +124,15 @@ impl<'a> Batches<'a> {
                 let rows = indices.iter().flat_map(|&i| targets.of(view as usize, i));
                 rows.copied().collect()
             };
+            let features = |targets: &SoftTargets| {
+                let rows = indices.iter().map(|&i| targets.features_of(view as usize, i));
+                Some(rows.collect::<Option<Vec<_>>>()?.concat())
+            };
             Batch {
                 images: self.normalizer.normalized(&mut self.images, indices),
                 labels: indices.iter().map(|&i| self.set.labels[i]).collect(),
                 teacher: self.soft_targets.map(rows),
+                features: self.soft_targets.filter(|_| self.copies).and_then(features),
             }
         })
     }

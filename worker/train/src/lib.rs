@@ -17,7 +17,7 @@ use edgesmith_common::DIVERGED;
 use edgesmith_common::spec::TrainingSpec;
 use edgesmith_data::{Dataset, Views};
 use edgesmith_graph::{Array, Graph, Quantization, Weights, WeightsError};
-use edgesmith_search_space::Distillation;
+use edgesmith_search_space::{Distillation, Features};
 
 use crate::network::{MOMENTUM, mean_share, momentum};
 
@@ -30,6 +30,7 @@ mod checkpoint;
 mod classifier;
 mod cores;
 mod device;
+mod features;
 mod logits;
 mod loss;
 mod memory;
@@ -46,6 +47,7 @@ mod throughput;
 pub use checkpoint::{CHECKPOINT_VERSION, Checkpoint, CheckpointError};
 pub use cores::{Cores, CoresError, Seat};
 pub use device::{TrainDevice, TrainDeviceError};
+pub use features::FeatureTargets;
 pub use memory::{Memory, TooLarge, normalizes};
 pub use network::{Network, fresh_weights};
 pub use optimizer::Moments;
@@ -53,10 +55,11 @@ pub use soft_targets::{Lesson, SoftTargets, SoftTargetsError, soft_targets};
 pub use taylor::{TaylorRequest, taylor};
 pub use throughput::Throughput;
 
-use backward::{StepLoss, backward};
+use backward::{StepLoss, backward, of_features};
 use batches::{Batch, Batches, Images, Normalizer};
 use classifier::Classifier;
 use device::Manner;
+use features::Copied;
 use loss::{Soft, Targets};
 use optimizer::NetworkOptimizer;
 use padding::Padding;
@@ -171,9 +174,9 @@ pub enum TrainError {
         /// Batch size of the request.
         batch_size: u32,
     },
-    /// Batch normalisation needs a batch as a whole.
+    /// Batch normalisation and relations need a batch as a whole.
     #[error(
-        "a network with batch normalisation needs its batches as a whole, but only {at_once} of \
+        "a network with batch normalisation or relations needs its batches as a whole, but only {at_once} of \
          {batch_size} images should be computed at once"
     )]
     Parts {
@@ -253,6 +256,41 @@ pub enum TrainError {
         /// What this training needs; soft targets may have more views.
         expected: [usize; 3],
     },
+    /// No stage of the student ends in as many positions as one of the teacher.
+    #[error(
+        "features = \"attention\" compares the ends of stages that have equally many rows and \
+         columns, but there are none: {student} in the student and {teacher} in the teacher; give \
+         both the same resolution and strides, or copy relations"
+    )]
+    NoAttention {
+        /// Sizes of the student's ends.
+        student: String,
+        /// Sizes of the teacher's ends.
+        teacher: String,
+    },
+    /// No layer makes the classes.
+    #[error(
+        "features = \"relations\" compares what the last layer reads, but in this network no layer \
+         makes the classes alone; copy attention, or learn from the answers only"
+    )]
+    NoRelations,
+    /// A feature of the teacher is infinite or NaN.
+    #[error("a feature of the teacher is not finite; it cannot teach")]
+    NonFiniteTeacher,
+    /// The soft targets have no features.
+    #[error("the recipe copies features of the teacher, but its soft targets have none")]
+    NoFeatures,
+    /// There are too many features to keep.
+    #[error(
+        "the teacher's features of all views need {bytes} bytes, but at most {limit} are kept; \
+         choose a teacher of lower resolution, fewer views, or learn from the answers only"
+    )]
+    ManyFeatures {
+        /// That they need.
+        bytes: u64,
+        /// That are allowed.
+        limit: u64,
+    },
     /// The soft targets are of other images.
     #[error(
         "soft targets are of other training images than those on this machine; copy the files of \
@@ -305,6 +343,7 @@ fn batches<'a>(
         normalizer: Normalizer::new(&dataset.normalization),
         views: views.count(),
         soft_targets: request.distillation.map(|(_, targets)| targets),
+        copies: request.distillation.is_some_and(|(settings, _)| !settings.features.is_none()),
         batch_size: spec.batch_size as usize,
         steps,
         shuffle_seed: request.shuffle_seed,
@@ -320,6 +359,7 @@ fn take_steps(
     steps: usize,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Trained, TrainError> {
+    let copied = copied(&request)?;
     let TrainRequest { graph, spec, mut start, epochs, until, kept, .. } = request;
     mask(&mut start.weights, kept);
     let all_steps = u64::from(epochs) * steps as u64;
@@ -358,6 +398,8 @@ fn take_steps(
         optimizer.keep_zeros(padded, &network, &inner);
     }
     let distillation = request.distillation.map(|(distillation, _)| distillation);
+    let values = copied.as_ref().map(|copied| copied.within(graph, padding.graph()));
+    let values = values.unwrap_or_default();
     let (mut images_seen, mut losses) = (start.images_seen, Vec::new());
     for epoch in start.epochs..until {
         let mut sum = 0.0;
@@ -378,9 +420,14 @@ fn take_steps(
                     label_smoothing: spec.label_smoothing,
                     teacher: soft.zip(part.teacher.as_deref()),
                 };
-                let logits = network.forward(Tensor::from_data(part.images, &device));
+                let images = Tensor::from_data(part.images, &device);
+                let (logits, seen) = network.forward_with(images, &values);
+                let besides = copied.as_ref().zip(part.features.as_deref());
+                let weight = distillation.map_or(0.0, |settings| settings.feature_weight);
+                let besides = besides
+                    .and_then(|(copied, rows)| of_features(copied, seen, rows, weight * share));
                 let (of_part, gradients) =
-                    backward(&network, logits, &targets, share, manner.steps_ahead);
+                    backward(&network, logits, &targets, (share, besides), manner.steps_ahead);
                 together.accumulate(&network, gradients);
                 loss = Some(of_part.after(loss));
             }
@@ -483,6 +530,16 @@ pub fn renew_statistics(
     Ok(renewed)
 }
 
+/// What the student copies of its teacher; `None` if only answers.
+fn copied(request: &TrainRequest) -> Result<Option<Copied>, TrainError> {
+    let Some((settings, targets)) = request.distillation else { return Ok(None) };
+    if settings.features.is_none() {
+        return Ok(None);
+    }
+    let features = targets.features.as_ref().ok_or(TrainError::NoFeatures)?;
+    Copied::of(request.graph, settings.features, features).map(Some)
+}
+
 /// Checks that the parts of a request fit together.
 fn check(request: &TrainRequest) -> Result<Classifier, TrainError> {
     let TrainRequest { graph, dataset, views, spec, .. } = request;
@@ -516,7 +573,9 @@ fn check(request: &TrainRequest) -> Result<Classifier, TrainError> {
     }
     // No batch has more images than there are.
     let batch_size = spec.batch_size.min(u32::try_from(images).unwrap_or(u32::MAX));
-    if request.at_once < batch_size && normalizes(graph) {
+    let relations = |(settings, _): (Distillation, _)| settings.features == Features::Relations;
+    let whole = normalizes(graph) || request.distillation.is_some_and(relations);
+    if request.at_once < batch_size && whole {
         let at_once = request.at_once;
         return Err(TrainError::Parts { at_once, batch_size });
     }
@@ -530,5 +589,6 @@ fn check(request: &TrainRequest) -> Result<Classifier, TrainError> {
             return Err(TrainError::OtherImages);
         }
     }
+    copied(request)?;
     Ok(sizes)
 }

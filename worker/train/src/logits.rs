@@ -2,7 +2,9 @@
 
 use std::ops::ControlFlow;
 
+use burn::tensor::Tensor;
 use edgesmith_data::Normalization;
+use edgesmith_graph::ValueId;
 
 use super::batches::{Images, Normalizer};
 use super::{TrainDevice, TrainError};
@@ -21,6 +23,19 @@ pub(super) fn logits(
     device: TrainDevice,
     pause: &mut dyn FnMut() -> ControlFlow<()>,
 ) -> Result<Vec<f32>, TrainError> {
+    let see = &mut |_| {};
+    logits_with(network, images, normalization, (at_once, device), (&[], see), pause)
+}
+
+/// [`logits`]; `see` gets the `wanted` values of each batch.
+pub(super) fn logits_with(
+    network: &Network,
+    images: &mut Images,
+    normalization: &Normalization,
+    (at_once, device): (usize, TrainDevice),
+    (wanted, see): (&[ValueId], &mut dyn FnMut(Vec<Tensor<4>>)),
+    pause: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<Vec<f32>, TrainError> {
     let normalizer = Normalizer::new(normalization);
     let device = device.device();
     let mut all = Vec::new();
@@ -30,7 +45,9 @@ pub(super) fn logits(
             return Err(TrainError::Stopped);
         }
         let indices: Vec<usize> = (start..images.len().min(start + batch)).collect();
-        let logits = network.forward(normalizer.batch(images, &indices, &device));
+        let batch = normalizer.batch(images, &indices, &device);
+        let (logits, values) = network.forward_with(batch, wanted);
+        see(values);
         all.extend(logits.into_data().try_into_vec::<f32>().expect("logits are f32"));
     }
     Ok(all)

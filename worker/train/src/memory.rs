@@ -10,9 +10,11 @@ use edgesmith_common::Seed;
 use edgesmith_common::spec::{OptimizerSpec, TrainingSpec};
 use edgesmith_data::{Dataset, ImageSet, Views};
 use edgesmith_graph::{Graph, Op, Quantization};
+use edgesmith_search_space::Features;
 
 use super::TrainDevice;
 use super::classifier::Classifier;
+use super::features::stage_ends;
 use super::logits::BATCH;
 use super::padding::Padding;
 use crate::network::{Kept, Rounding, kept, rounding};
@@ -90,6 +92,25 @@ impl Memory {
         }
     }
 
+    /// The memory of the same training with these features copied, or of the same answers with
+    /// them.
+    pub fn copying(self, graph: &Graph, features: &[Features]) -> Self {
+        // Squares, their gradients, and what is summed of them.
+        let numbers = if features.contains(&Features::Attention) {
+            stage_ends(graph).into_iter().map(|end| 3 * graph.shape(end).elements()).sum()
+        } else {
+            0
+        };
+        let relations = features.contains(&Features::Relations);
+        // Products, distances and their gradients; twice as much where the batch is small.
+        let pairs = if relations { 64 * 1024 } else { 0 };
+        Self {
+            kept: self.kept + NUMBER * numbers + pairs,
+            whole: self.whole || relations && self.end > 0,
+            ..self
+        }
+    }
+
     /// The memory of the same training with its quantization simulated.
     pub fn quantized(self, graph: &Graph, quantization: &Quantization) -> Self {
         let Rounding { kept, work, weights } = rounding(graph, quantization);
@@ -162,8 +183,9 @@ impl Memory {
         }
         let needed = sizes().map(|at_once| self.bytes(batch, at_once)).min().unwrap_or(0);
         let (what, mend) = if self.whole {
-            let what =
-                format!("a batch of {batch} images, which batch normalisation needs as a whole");
+            let what = format!(
+                "a batch of {batch} images, which batch normalisation or relations need as a whole"
+            );
             (what, "batch_size, resolution or network")
         } else {
             ("a few images at a time".to_owned(), "resolution or network")

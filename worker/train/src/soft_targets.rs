@@ -3,14 +3,18 @@
 
 use std::ops::ControlFlow;
 
+use burn::tensor::Tensor;
 use edgesmith_common::ArtifactHash;
 use edgesmith_data::{ImageSet, Normalization, Views};
-use edgesmith_graph::{Graph, Weights};
+use edgesmith_graph::{Graph, ValueId, Weights};
+use edgesmith_search_space::Features;
 
 use super::Cores;
+use super::backward::maps as attention_maps;
 use super::batches::Images;
 use super::classifier::Classifier;
-use super::logits::logits;
+use super::features::{FeatureTargets, normalized, space_of, taught};
+use super::logits::{logits, logits_with};
 use super::{TrainDevice, TrainError};
 use crate::network::Network;
 
@@ -28,13 +32,15 @@ pub struct SoftTargets {
     pub classes: usize,
     /// `[views][images][classes]`, finite; without views `[images][classes]`.
     pub logits: Vec<f32>,
+    /// What students copy besides; `None` if nothing.
+    pub features: Option<FeatureTargets>,
 }
 
 /// Why soft targets cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SoftTargetsError {
     /// The file is of another kind or version.
-    #[error("these bytes are not soft targets of version {VERSION}")]
+    #[error("these bytes are not soft targets of version {VERSION} or {WITH_FEATURES}")]
     NotSoftTargets,
     /// The file is truncated, or too long.
     #[error("soft targets have {given} bytes, but their header says {expected}")]
@@ -44,13 +50,19 @@ pub enum SoftTargetsError {
         /// Size of the file, bytes.
         given: u64,
     },
-    /// A logit is infinite or NaN.
-    #[error("soft targets contain a logit that is not finite")]
+    /// A number is infinite or NaN.
+    #[error("soft targets contain a number that is not finite")]
     NonFinite,
 }
 
 const MAGIC: &[u8; 8] = b"edgesoft";
 const VERSION: u32 = 2;
+/// The version of files that have features.
+const WITH_FEATURES: u32 = 3;
+/// Most attention maps.
+const MAX_MAPS: usize = 64;
+/// Most bytes of features that are kept.
+const MAX_FEATURES: u64 = 2 << 30;
 const HEADER: usize = 8 + 4 * 4 + 32;
 
 impl SoftTargets {
@@ -65,8 +77,20 @@ impl SoftTargets {
         &self.logits[(view * self.images + image) * self.classes..][..self.classes]
     }
 
+    /// The features of view `view` of image `image`, if there are any.
+    ///
+    /// # Panics
+    /// If there is no such view or image.
+    pub fn features_of(&self, view: usize, image: usize) -> Option<&[f32]> {
+        let features = self.features.as_ref()?;
+        assert!(self.views.is_some_and(|views| view < views) && image < self.images, "a view");
+        Some(&features.numbers[(view * self.images + image) * features.row()..][..features.row()])
+    }
+
     /// The bytes of the file: a header (`edgesoft`; then version, views, images and classes as
-    /// little-endian u32; then the hash of the images) and the logits as little-endian f32.
+    /// little-endian u32; then the hash of the images) and the logits as little-endian f32. With
+    /// features, the number of maps, their rows and columns and the width stand between both, as
+    /// u32, and the numbers of the features at the end.
     ///
     /// # Panics
     /// If the logits are those of all views: these have a file of their own.
@@ -74,11 +98,20 @@ impl SoftTargets {
         let mut bytes = Vec::with_capacity(HEADER + 4 * self.logits.len());
         bytes.extend_from_slice(MAGIC);
         let views = self.views.expect("given logits are not written");
-        for number in [VERSION as usize, views, self.images, self.classes] {
+        let version = if self.features.is_some() { WITH_FEATURES } else { VERSION };
+        for number in [version as usize, views, self.images, self.classes] {
             bytes.extend_from_slice(&(number as u32).to_le_bytes());
         }
         bytes.extend_from_slice(self.data.as_bytes());
-        bytes.extend(self.logits.iter().flat_map(|logit| logit.to_le_bytes()));
+        let mut sizes = Vec::new();
+        if let Some(features) = &self.features {
+            sizes.push(features.maps.len());
+            sizes.extend(features.maps.iter().flatten());
+            sizes.push(features.width);
+        }
+        bytes.extend(sizes.iter().flat_map(|size| (*size as u32).to_le_bytes()));
+        let numbers = self.features.iter().flat_map(|features| &features.numbers);
+        bytes.extend(self.logits.iter().chain(numbers).flat_map(|number| number.to_le_bytes()));
         bytes
     }
 
@@ -94,24 +127,42 @@ impl SoftTargets {
         let data: [u8; 32] = data.try_into().expect("the header ends in a hash");
         let mut numbers = words(header).map(u32::from_le_bytes);
         let mut number = || numbers.next().expect("four numbers in the header");
-        if number() != VERSION {
-            return Err(SoftTargetsError::NotSoftTargets);
-        }
+        let version = number();
         let [views, images, classes] = [number(), number(), number()];
-        let count = u128::from(views) * u128::from(images) * u128::from(classes);
-        if count * 4 != body.len() as u128 {
+        let (sizes, body) = match version {
+            VERSION => (None, body),
+            WITH_FEATURES => {
+                let (sizes, body) = feature_sizes(body).ok_or(SoftTargetsError::NotSoftTargets)?;
+                (Some(sizes), body)
+            }
+            _ => return Err(SoftTargetsError::NotSoftTargets),
+        };
+        let rows = u128::from(views) * u128::from(images);
+        let row = sizes.as_ref().map_or(0, |sizes| {
+            let map = |[rows, columns]: &[usize; 2]| *rows as u128 * *columns as u128;
+            sizes.maps.iter().map(map).sum::<u128>() + sizes.width as u128
+        });
+        // A damaged header may announce more than 128 bits hold.
+        let count = rows.saturating_mul(u128::from(classes) + row);
+        if count.saturating_mul(4) != body.len() as u128 {
+            let before = (bytes.len() - body.len()) as u128;
+            let expected = count.saturating_mul(4).saturating_add(before);
             return Err(SoftTargetsError::Length {
-                expected: u64::try_from(count * 4 + HEADER as u128).unwrap_or(u64::MAX),
+                expected: u64::try_from(expected).unwrap_or(u64::MAX),
                 given: bytes.len() as u64,
             });
         }
-        let logits: Vec<f32> = words(body).map(f32::from_le_bytes).collect();
-        if logits.iter().any(|logit| !logit.is_finite()) {
+        let mut logits: Vec<f32> = words(body).map(f32::from_le_bytes).collect();
+        if logits.iter().any(|number| !number.is_finite()) {
             return Err(SoftTargetsError::NonFinite);
         }
         let [views, images, classes] = [views, images, classes].map(|n| n as usize);
         let data = ArtifactHash::from_bytes(data);
-        Ok(Self { data, views: Some(views), images, classes, logits })
+        let features = sizes.map(|sizes| {
+            let numbers = logits.split_off(views * images * classes);
+            FeatureTargets { numbers, ..sizes }
+        });
+        Ok(Self { data, views: Some(views), images, classes, logits, features })
     }
 }
 
@@ -128,6 +179,8 @@ pub struct Lesson<'a> {
     pub train: &'a ImageSet,
     /// The augmentation of the images.
     pub views: &'a Views,
+    /// What students copy besides the answers.
+    pub features: &'a [Features],
     /// Epochs of the longest training, which uses the first `views.used(epochs)` views.
     pub epochs: u32,
     /// Most images that are computed at once, at least 1. See [`Memory::answering`].
@@ -144,7 +197,7 @@ pub struct Lesson<'a> {
 /// batches and may block. If it breaks, the computation stops.
 ///
 /// # Errors
-/// If the network is not a classifier of images, or `pause` breaks.
+/// If the network is not a classifier of images, it has no such features, or `pause` breaks.
 ///
 /// # Panics
 /// If the weights do not fit the network, or the images have the wrong number of channels.
@@ -158,15 +211,82 @@ pub fn soft_targets(
     let mut network = Network::new(graph, weights, &device.device());
     let seat = cores.seat();
     let used = views.used(epochs);
+    let (ends, read) = taught(graph, lesson.features)?;
+    let maps: Vec<[usize; 2]> = ends.iter().map(|end| space_of(graph, *end)).collect();
+    let width = read.map_or(0, |value| graph.shape(value).elements() as usize);
+    let mut features = FeatureTargets { maps, width, numbers: Vec::new() };
+    let bytes = 4 * u64::from(used) * train.len() as u64 * features.row() as u64;
+    if bytes > MAX_FEATURES {
+        return Err(TrainError::ManyFeatures { bytes, limit: MAX_FEATURES });
+    }
+    let wanted: Vec<ValueId> = ends.into_iter().chain(read).collect();
     let mut all = Vec::with_capacity(used as usize * train.len() * classes);
     let mut images = Images::of_views(train, views, side);
     for view in 0..used {
         network.set_threads(seat.threads());
         images.turn_to(view);
-        all.extend(logits(&network, &mut images, normalization, at_once as usize, device, pause)?);
+        let (at_once, rows) = (at_once as usize, &mut features.numbers);
+        let answers = if wanted.is_empty() {
+            logits(&network, &mut images, normalization, at_once, device, pause)?
+        } else {
+            let maps = features.maps.len();
+            let see = &mut |values: Vec<Tensor<4>>| extend_rows(rows, values, maps);
+            logits_with(
+                &network,
+                &mut images,
+                normalization,
+                (at_once, device),
+                (&wanted, see),
+                pause,
+            )?
+        };
+        all.extend(answers);
     }
     let (views, images) = (Some(used as usize), train.len());
-    Ok(SoftTargets { data: train.hash(), views, images, classes, logits: all })
+    let features = (!wanted.is_empty()).then_some(features);
+    if features.iter().flat_map(|features| &features.numbers).any(|number| !number.is_finite()) {
+        return Err(TrainError::NonFiniteTeacher);
+    }
+    Ok(SoftTargets { data: train.hash(), views, images, classes, logits: all, features })
+}
+
+/// Adds the features of a batch, image by image. The first `maps` of the values are attention.
+fn extend_rows(rows: &mut Vec<f32>, values: Vec<Tensor<4>>, maps: usize) {
+    let Some([batch, ..]) = values.first().map(Tensor::dims) else { return };
+    let flat = |(place, value): (usize, Tensor<4>)| {
+        let value = if place < maps { attention_maps(value) } else { value.flatten(1, 3) };
+        let numbers = value.into_data().try_into_vec::<f32>().expect("values are f32");
+        (place < maps, numbers)
+    };
+    let values: Vec<_> = values.into_iter().enumerate().map(flat).collect();
+    for image in 0..batch {
+        for (is_map, numbers) in &values {
+            let width = numbers.len() / batch;
+            let own = &numbers[image * width..][..width];
+            if *is_map {
+                rows.extend(normalized(own).into_iter().map(|share| share as f32));
+            } else {
+                rows.extend_from_slice(own);
+            }
+        }
+    }
+}
+
+/// Features without their numbers: the sizes; and what comes after these.
+fn feature_sizes(body: &[u8]) -> Option<(FeatureTargets, &[u8])> {
+    let mut left = body;
+    let mut number = || {
+        let (word, rest) = left.split_first_chunk::<4>()?;
+        left = rest;
+        usize::try_from(u32::from_le_bytes(*word)).ok()
+    };
+    let count = number().filter(|count| *count <= MAX_MAPS)?;
+    let mut maps = Vec::with_capacity(count);
+    for _ in 0..count {
+        maps.push([number()?, number()?]);
+    }
+    let width = number()?;
+    Some((FeatureTargets { maps, width, numbers: Vec::new() }, left))
 }
 
 fn words(bytes: &[u8]) -> impl Iterator<Item = [u8; 4]> {
@@ -180,7 +300,7 @@ mod tests {
     fn example() -> SoftTargets {
         let logits = (0..12).map(|i| i as f32 / 7.0 - 1.0).collect();
         let (data, views) = (ArtifactHash::of(b"images"), Some(2));
-        SoftTargets { data, views, images: 3, classes: 2, logits }
+        SoftTargets { data, views, images: 3, classes: 2, logits, features: None }
     }
 
     #[test]
@@ -188,6 +308,24 @@ mod tests {
         let targets = example();
         assert_eq!(SoftTargets::from_bytes(&targets.to_bytes()), Ok(targets.clone()));
         assert_eq!(targets.of(1, 2), &targets.logits[10..]);
+    }
+
+    #[test]
+    fn features_are_kept_beside_the_answers() {
+        let numbers: Vec<f32> = (0..6 * (4 + 1 + 3)).map(|i| i as f32 / 9.0).collect();
+        let features = FeatureTargets { maps: vec![[2, 2], [1, 1]], width: 3, numbers };
+        let targets = SoftTargets { features: Some(features), ..example() };
+        let bytes = targets.to_bytes();
+        assert_eq!(SoftTargets::from_bytes(&bytes), Ok(targets.clone()));
+        let first = targets.features_of(1, 0).unwrap()[0];
+        assert_eq!(first, 24.0 / 9.0);
+        assert_eq!(example().features_of(1, 0), None);
+        for cut in 0..bytes.len() {
+            assert!(SoftTargets::from_bytes(&bytes[..cut]).is_err(), "cut at {cut}");
+        }
+        let mut huge = bytes.clone();
+        huge[HEADER + 4..HEADER + 20].fill(0xff);
+        assert!(matches!(SoftTargets::from_bytes(&huge), Err(SoftTargetsError::Length { .. })));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use edgesmith_testing::{
 };
 
 mod ahead;
+mod features;
 mod memory;
 mod padding;
 mod quantized;
@@ -163,7 +164,7 @@ fn gradients_equal_the_slopes_of_the_loss() {
         loss::loss(&logits, &targets).0
     };
     let (network, logits) = forward(&weights);
-    let (_, gradients) = backward(&network, logits, &targets, 1.0, 1);
+    let (_, gradients) = backward(&network, logits, &targets, (1.0, None), 1);
     let gradients = network.gradients(&gradients);
     for (name, array) in &gradients.arrays {
         let (mut error, mut size, mut compared) = (0.0, 0.0, 0);
@@ -310,6 +311,7 @@ fn a_student_learns_from_its_teacher_alone() {
         normalization: &data.normalization,
         train: &data.train,
         views: &views,
+        features: &[],
         epochs: 2,
         device: TrainDevice::Flex,
         cores: one_core(),
@@ -322,7 +324,7 @@ fn a_student_learns_from_its_teacher_alone() {
     unlabelled.train.labels.fill(0);
     let soft = SoftTargets { data: unlabelled.train.hash(), ..soft };
     let graph = residual_graph();
-    let all = Distillation { alpha: 1.0.into(), temperature: 2.0.into() };
+    let all = Distillation::of_answers(1.0, 2.0);
     let start = request(&graph, &unlabelled, &views, &spec);
     let student = run(TrainRequest {
         distillation: Some((all, &soft)),
@@ -344,9 +346,10 @@ fn schedules_of_distillation_follow_the_steps_of_the_whole_training() {
     let views = views(&spec);
     let (images, classes) = (data.train.len(), 3);
     let logits = noise(2 * images * classes, 9);
-    let soft = SoftTargets { data: data.train.hash(), views: Some(2), images, classes, logits };
+    let (hash, views_of) = (data.train.hash(), Some(2));
+    let soft = SoftTargets { data: hash, views: views_of, images, classes, logits, features: None };
     let weights = |alpha: Scheduled, temperature: Scheduled, stop: Option<u32>| {
-        let distillation = Some((Distillation { alpha, temperature }, &soft));
+        let distillation = Some((Distillation::of_answers(alpha, temperature), &soft));
         let all = TrainRequest {
             distillation,
             epochs: 4,
@@ -381,15 +384,14 @@ fn a_teacher_of_another_data_set_is_refused() {
     let (spec, data, graph) = (spec(), colours(), tiny_graph());
     let views = views(&spec);
     let learn = |soft: &SoftTargets, epochs: u32| {
-        let distillation =
-            Some((Distillation { alpha: 0.5.into(), temperature: 2.0.into() }, soft));
+        let distillation = Some((Distillation::of_answers(0.5, 2.0), soft));
         let start = request(&graph, &data, &views, &spec);
         run(TrainRequest { distillation, epochs, until: epochs, ..start }).map(|_| ())
     };
     let soft = |views: usize, images: usize, data: &ImageSet| {
         let logits = vec![0.0; views * images * 3];
         let views = Some(views);
-        SoftTargets { data: data.hash(), views, images, classes: 3, logits }
+        SoftTargets { data: data.hash(), views, images, classes: 3, logits, features: None }
     };
     let expected = [2, 70, 3];
     for given in [[1, 2, 3], [1, 70, 3]] {
@@ -423,13 +425,14 @@ fn student_and_teacher_see_the_same_view_of_the_same_image() {
         normalization: norm,
         train,
         views: &views,
+        features: &[],
         epochs: 9,
         device,
         cores: one_core(),
     };
     let soft = soft_targets(lesson, &mut { go_on }).unwrap();
     assert_eq!(soft.views, Some(3));
-    let distillation = Distillation { alpha: 1.0.into(), temperature: 2.0.into() };
+    let distillation = Distillation::of_answers(1.0, 2.0);
     // With a learning rate of zero, every epoch evaluates the initial student, in one batch
     // of all images.
     let trained = run(TrainRequest {
@@ -488,6 +491,7 @@ fn soft_targets_stop_when_the_pause_breaks() {
         normalization: &data.normalization,
         train: &data.train,
         views: &views,
+        features: &[],
         epochs: 9,
         device: TrainDevice::Flex,
         cores: one_core(),
@@ -738,8 +742,9 @@ fn parts_of_a_batch_have_its_gradients_together() {
         images: 70,
         classes: 3,
         logits: noise(2 * 70 * 3, 9),
+        features: None,
     };
-    let taught = Some((Distillation { alpha: 0.5.into(), temperature: 2.0.into() }, &soft));
+    let taught = Some((Distillation::of_answers(0.5, 2.0), &soft));
     for (distillation, steps_ahead) in [(None, 1), (taught, 1), (taught, 2)] {
         let trained = |at_once: u32| {
             let whole = request(&graph, &data, &views, &spec);

@@ -191,6 +191,11 @@ pub(super) enum StepDocument {
     Distil {
         alpha: Vec<ScheduledDocument>,
         temperature: Vec<ScheduledDocument>,
+        /// Both are absent if no candidate copies features, as before there were any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        features: Option<Vec<String>>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        feature_weight: Option<Vec<f64>>,
     },
     Prune {
         /// Absent in documents from before single weights could go, and for channels.

@@ -9,8 +9,8 @@ use edgesmith_graph::{
     Add, Conv, GlobalAveragePool, Graph, GraphBuilder, Linear, Place, Role, Shape,
 };
 use edgesmith_search_space::{
-    Activation, BlockOption, CellIdentity, Course, Further, Granularity, Head, Importance,
-    Operation, Precision, PruneUnit, RangeRule, Rounding, Scope, Skip, StepSpace,
+    Activation, BlockOption, CellIdentity, Course, Features, Further, Granularity, Head,
+    Importance, Operation, Precision, PruneUnit, RangeRule, Rounding, Scope, Skip, StepSpace,
 };
 
 use super::*;
@@ -224,6 +224,15 @@ alpha = [0.5, { from = 0.75, to = 0.25, schedule = "linear" }]
 temperature = { from = 8.0, to = 2.0, schedule = "cosine" }
 "#;
 
+/// Distillation that copies features.
+const FEATURES: &str = r#"[teacher]
+epochs = 11
+[[recipe.steps]]
+pass = "distil"
+features = ["none", "attention", "relations"]
+feature_weight = [2.5, 10.0]
+"#;
+
 /// A study with steps in place of the lists of its recipe.
 fn stepped(text: String, fp32: &str, mixed: &str) -> String {
     let steps = STEPS.replace("FP32", &format!("{fp32:?}")).replace("MIXED", &format!("{mixed:?}"));
@@ -314,6 +323,7 @@ fn studies() -> Vec<(&'static str, String)> {
         ("single-weights", with_steps(&of("name = \"random\""), SINGLE)),
         ("clusters", with_steps(&of("name = \"random\""), CLUSTERED)),
         ("distil-schedules", with_steps(&of("name = \"random\""), SCHEDULES)),
+        ("distil-features", with_steps(&of("name = \"random\""), FEATURES)),
         ("idx", source(idx)),
         ("cifar10", source("source = \"cifar10\", directory = \"d\", train_limit = 500")),
         ("image-folder", source(folder)),
@@ -443,6 +453,7 @@ fn every_name_that_documents_hold_is_in_one() {
         Rounding::ALL.iter().map(|one| one.name()).collect(),
         StepSpace::PASSES.to_vec(),
         Course::ALL.iter().map(|one| one.name()).collect(),
+        Features::ALL.iter().map(|one| one.name()).collect(),
     ];
     for name in names.chain(of_recipes.concat()) {
         assert!(lines().any(|(_, document)| document.contains(&format!("\"{name}\""))), "{name}");

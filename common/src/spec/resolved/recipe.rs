@@ -44,8 +44,16 @@ impl RecipeDocument {
 impl StepDocument {
     fn of(step: &StepSpace) -> Self {
         match step.clone() {
-            StepSpace::Distil(DistilSpace { alpha, temperature }) => {
-                Self::Distil { alpha: scheduled(&alpha), temperature: scheduled(&temperature) }
+            StepSpace::Distil(space) => {
+                let usual = DistilSpace::of_answers(Vec::new(), Vec::new());
+                let copies = space.features != usual.features
+                    || space.feature_weight != usual.feature_weight;
+                Self::Distil {
+                    alpha: scheduled(&space.alpha),
+                    temperature: scheduled(&space.temperature),
+                    features: copies.then(|| texts(&space.features)),
+                    feature_weight: copies.then_some(space.feature_weight),
+                }
             }
             StepSpace::Prune(space) => Self::Prune {
                 granularity: match space.unit {
@@ -83,10 +91,18 @@ impl StepDocument {
 
     fn into_space(self) -> Result<StepSpace, ResolvedError> {
         Ok(match self {
-            Self::Distil { alpha, temperature } => StepSpace::Distil(DistilSpace {
-                alpha: into_scheduled("recipe.steps.alpha", &alpha)?,
-                temperature: into_scheduled("recipe.steps.temperature", &temperature)?,
-            }),
+            Self::Distil { alpha, temperature, features, feature_weight } => {
+                let alpha = into_scheduled("recipe.steps.alpha", &alpha)?;
+                let temperature = into_scheduled("recipe.steps.temperature", &temperature)?;
+                let mut space = DistilSpace::of_answers(alpha, temperature);
+                if let Some(features) = features {
+                    space.features = parse_all("recipe.steps.features", &features)?;
+                }
+                if let Some(weight) = feature_weight {
+                    space.feature_weight = weight;
+                }
+                StepSpace::Distil(space)
+            }
             Self::Prune { granularity, of, share, importance, rounds, epochs, multiple_of } => {
                 StepSpace::Prune(PruneSpace {
                     unit: match granularity {

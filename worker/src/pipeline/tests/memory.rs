@@ -20,7 +20,7 @@ fn a_training_that_does_not_fit_the_memory_says_what_it_needs() {
     trained(needed).unwrap();
     let error = trained(needed - 1).unwrap_err();
     assert_eq!(error.fault, Fault::Memory);
-    for part in ["training needs ", "which batch normalisation needs", " are allowed"] {
+    for part in ["training needs ", "which batch normalisation or relations need", " are allowed"] {
         assert!(error.reason.contains(part), "{error}");
     }
 }

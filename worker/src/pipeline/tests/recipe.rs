@@ -262,6 +262,44 @@ fn a_stage_says_whether_the_teacher_taught() {
 }
 
 #[test]
+fn students_copy_the_features_of_their_teacher() {
+    let text = |settings: &str| {
+        let text = study(&step("distil", settings));
+        format!("{text}[teacher]\nweights = \"given\"\n{TEACHER}")
+    };
+    let learn = |settings: &str| {
+        let text = text(settings);
+        let weights = safetensors::to_bytes(&teacher_weights(&text), &[]);
+        let (_, soft) = teach(&text, weights).unwrap();
+        (learn_from(&text, soft.clone()).unwrap().weights, soft)
+    };
+    let (answers, soft) = learn("alpha = 0.5");
+    assert_eq!(SoftTargets::from_bytes(&soft).unwrap().features, None);
+    let (attention, soft) = learn("alpha = 0.5\nfeatures = \"attention\"");
+    let features = SoftTargets::from_bytes(&soft).unwrap().features.unwrap();
+    assert_eq!((features.maps, features.width), (vec![[8, 8]], 0));
+    let (relations, soft) = learn("alpha = 0.5\nfeatures = \"relations\"");
+    let features = SoftTargets::from_bytes(&soft).unwrap().features.unwrap();
+    assert_eq!((features.maps, features.width), (Vec::new(), 8));
+    let (heavy, _) = learn("alpha = 0.5\nfeatures = \"relations\"\nfeature_weight = 50.0");
+    let (alone, soft) = learn("alpha = 0.0\nfeatures = [\"relations\", \"attention\"]");
+    let features = SoftTargets::from_bytes(&soft).unwrap().features.unwrap();
+    assert_eq!((features.maps, features.width), (vec![[8, 8]], 8));
+    let all = [answers, attention, relations, heavy, alone];
+    let different: BTreeSet<_> = all.iter().map(|hash| hash.to_string()).collect();
+    assert_eq!(different.len(), all.len());
+
+    // A student of another size has no map to compare, and says so before it is trained.
+    let other = text("features = \"attention\"").replacen("resolution = 8", "resolution = 12", 1);
+    let weights = safetensors::to_bytes(&teacher_weights(&other), &[]);
+    let (_, soft) = teach(&other, weights).unwrap();
+    let error = learn_from(&other, soft).unwrap_err();
+    assert_eq!(error.fault, Fault::Candidate);
+    let said = "12x12, 6x6 in the student and 8x8 in the teacher";
+    assert!(error.reason.contains(said), "{}", error.reason);
+}
+
+#[test]
 fn layers_that_are_named_stay_in_fp32() {
     let context = AttemptContext::offline(Vec::new());
     let model = |settings: &str| {

@@ -122,6 +122,36 @@ impl Network {
         self.pass(batch, fast, &mut |_, _, _| {}).flatten(1, 3)
     }
 
+    /// [`Network::forward`] with some of its values, each as in [`Network::values`].
+    pub(crate) fn forward_with(
+        &self,
+        batch: Tensor<4>,
+        wanted: &[ValueId],
+    ) -> (Tensor<2>, Vec<Tensor<4>>) {
+        // What the fast path computes along with the next value is not there to be read.
+        let alone = wanted.iter().all(|id| self.is_computed_alone(*id));
+        let fast = alone && flex::runs_on(&batch.device());
+        let mut values = vec![None; wanted.len()];
+        let output = self.pass(batch, fast, &mut |id, value, layout| {
+            for (place, _) in wanted.iter().enumerate().filter(|(_, wanted)| **wanted == id) {
+                values[place] = Some(layout.to_batch_first(value.clone()));
+            }
+        });
+        let values = values.into_iter().map(|value| value.expect("a value of the network"));
+        (output.flatten(1, 3), values.collect())
+    }
+
+    /// Whether the fast path has this value.
+    fn is_computed_alone(&self, value: ValueId) -> bool {
+        let Some(id) = self.graph.producer(value) else { return true };
+        self.graph.nodes().any(|(other, node)| match &self.parts[other.index()] {
+            Part::First(chain) => chain.output == value,
+            Part::Rounded(conv) => self.graph.node(conv.last).output == value,
+            Part::Alone => other == id && node.output == value,
+            Part::Later => false,
+        })
+    }
+
     /// All values that a pass computes, by [`ValueId::index`], each `[batch, channels, rows,
     /// columns]`; the last two are 1 where the value has none. `None` for a value that the fast
     /// path computes along with the next one.

@@ -19,8 +19,9 @@ fn reading_losses_together_does_not_change_the_steps() {
         images: 70,
         classes: 3,
         logits: noise(2 * 70 * 3, 9),
+        features: None,
     };
-    let distillation = Distillation { alpha: 0.5.into(), temperature: 2.0.into() };
+    let distillation = Distillation::of_answers(0.5, 2.0);
     for distillation in [None, Some((distillation, &soft))] {
         let start = Checkpoint::fresh(random_weights(&graph, 4));
         let request = TrainRequest { start, distillation, ..request(&graph, &data, &views, &spec) };

@@ -157,7 +157,7 @@ proptest! {
         let logits = network.forward_on(Tensor::from_data(TensorData::new(pixels, shape), &device), false);
         let labels = [0, 1, 0];
         let targets = Targets { labels: &labels, label_smoothing: 0.1, teacher: None };
-        let (_, gradients) = backward(&network, logits, &targets, 1.0, 16);
+        let (_, gradients) = backward(&network, logits, &targets, (1.0, None), 16);
         let gradients = network.gradients(&gradients);
         prop_assert_eq!(padding.pad(padding.crop(gradients.clone())), gradients);
     }

@@ -270,6 +270,7 @@ fn a_rounded_student_learns_from_its_teacher_alone() {
     };
     let teacher = run(whole.clone()).unwrap().weights;
     let lesson = Lesson {
+        features: &[],
         at_once: u32::MAX,
         graph: &graph,
         weights: &teacher,
@@ -289,7 +290,7 @@ fn a_rounded_student_learns_from_its_teacher_alone() {
     let student = run(TrainRequest {
         start: Checkpoint::fresh(teacher.clone()),
         dataset: &unlabelled,
-        distillation: Some((Distillation { alpha: 1.0.into(), temperature: 2.0.into() }, &soft)),
+        distillation: Some((Distillation::of_answers(1.0, 2.0), &soft)),
         quantization: Some(&quantization),
         ..whole
     })

@@ -1,0 +1,215 @@
+//! Tests of trainings that copy features of a teacher.
+
+use edgesmith_graph::Evaluator;
+use edgesmith_search_space::Features;
+
+use super::*;
+use crate::backward::of_features;
+use crate::features::{Copied, attention, relations, stage_ends};
+
+const KINDS: [Features; 2] = [Features::Attention, Features::Relations];
+
+fn settings(features: Features, feature_weight: f64) -> Distillation {
+    Distillation { features, feature_weight, ..Distillation::of_answers(0.5, 2.0) }
+}
+
+/// What a teacher of random weights says about the colours.
+fn lesson(graph: &Graph, data: &Dataset, views: &Views, seed: u64) -> SoftTargets {
+    let weights = random_weights(graph, seed);
+    let lesson = Lesson {
+        graph,
+        weights: &weights,
+        normalization: &data.normalization,
+        train: &data.train,
+        views,
+        features: &KINDS,
+        epochs: 2,
+        at_once: 16,
+        device: TrainDevice::Flex,
+        cores: one_core(),
+    };
+    soft_targets(lesson, &mut || ControlFlow::Continue(())).unwrap()
+}
+
+#[test]
+fn a_teachers_features_are_those_of_the_plain_loops() {
+    let (spec, data, graph) = (spec(), colours(), tiny_graph());
+    let views = views(&spec);
+    let soft = lesson(&graph, &data, &views, 5);
+    let features = soft.features.as_ref().unwrap();
+    // Resolution 6, and strides of 1, 2 and 2.
+    assert_eq!(features.maps, [[6, 6], [3, 3], [2, 2]]);
+    let weights = random_weights(&graph, 5);
+    let image: Vec<f64> = {
+        let side = 6 * 6;
+        let Normalization { mean, std } = &data.normalization;
+        let native = data.train.resized(6);
+        let bytes = native.image(11).iter().enumerate();
+        let normalized =
+            bytes.map(|(at, byte)| (f32::from(*byte) / 255.0 - mean[at / side]) / std[at / side]);
+        normalized.map(f64::from).collect()
+    };
+    let values = Evaluator::<f64>::new(&graph, &weights).run(vec![image]);
+    let row = soft.features_of(0, 11).unwrap();
+    let (mut start, mut expected) = (0, Vec::new());
+    for end in stage_ends(&graph) {
+        let positions = graph.shape(end).positions() as usize;
+        let mut map = vec![0.0; positions];
+        for channel in values[end.index()].chunks(positions) {
+            map.iter_mut().zip(channel).for_each(|(sum, x)| *sum += x * x);
+        }
+        let length = map.iter().map(|q| q * q).sum::<f64>().sqrt();
+        expected.extend(map.iter().map(|q| q / length));
+        start += positions;
+    }
+    let read = graph.node(edgesmith_search_space::last_layer(&graph).unwrap()).inputs[0];
+    expected.extend(&values[read.index()]);
+    assert_eq!((row.len(), features.width), (expected.len(), expected.len() - start));
+    for (a, b) in row.iter().zip(&expected) {
+        assert!((f64::from(*a) - b).abs() < 1e-3 * b.abs().max(1.0), "{a} {b}");
+    }
+}
+
+#[test]
+fn gradients_of_features_equal_the_slopes_of_their_losses() {
+    let graph = tiny_graph();
+    let weights = random_weights(&graph, 8);
+    let device = Device::flex().autodiff();
+    let batch = 6;
+    let images = noise(batch * graph.input().elements() as usize, 5);
+    let targets = FeatureTargets { maps: vec![[3, 3], [2, 2]], width: 5, numbers: Vec::new() };
+    let rows: Vec<f32> = noise(batch * targets.row(), 6).into_iter().map(f32::abs).collect();
+    for kind in KINDS {
+        let copied = Copied::of(&graph, kind, &targets).unwrap();
+        let wanted: Vec<_> = copied.values.iter().map(|(id, _)| *id).collect();
+        let forward = |weights: &Weights| {
+            let network = Network::new(&graph, weights, &device);
+            let images =
+                Tensor::from_data(TensorData::new(images.clone(), [batch, 3, 6, 6]), &device);
+            let (_, values) = network.forward_with(images, &wanted);
+            (network, values)
+        };
+        let value = |weights: &Weights| {
+            let values = forward(weights).1.into_iter().zip(&copied.values);
+            let of = |(value, (_, part)): (Tensor<4>, &(_, std::ops::Range<usize>))| {
+                let wanted: Vec<f32> = rows
+                    .chunks(targets.row())
+                    .flat_map(|row| row[part.clone()].iter().copied())
+                    .collect();
+                let [_, channels, rows, columns] = value.dims();
+                let numbers = value.into_data().try_into_vec::<f32>().unwrap();
+                if kind == Features::Relations {
+                    return relations(&numbers, &wanted, batch).0;
+                }
+                let mut maps = vec![0.0; batch * rows * columns];
+                for (place, x) in numbers.iter().enumerate() {
+                    let image = place / (channels * rows * columns);
+                    maps[image * rows * columns + place % (rows * columns)] += x * x;
+                }
+                attention(&maps, &wanted, rows * columns).0
+            };
+            3.0 * values.map(of).sum::<f64>()
+        };
+        let (network, values) = forward(&weights);
+        let besides = of_features(&copied, values, &rows, 3.0).unwrap();
+        assert!((besides.loss - value(&weights)).abs() < 1e-5 * besides.loss.max(1.0));
+        let gradients = besides.gradient.backward();
+        let gradients =
+            network.gradients(&burn::optim::GradientsParams::from_grads(gradients, &network));
+        let (mut error, mut size, mut compared, mut all) = (0.0, 0.0, 0, 0);
+        for (name, array) in &gradients.arrays {
+            for (i, gradient) in array.data.iter().enumerate() {
+                let slope = |step: f32| {
+                    let mut moved = weights.clone();
+                    let at = moved.arrays[name].data[i];
+                    moved.arrays.get_mut(name).unwrap().data[i] = at + step;
+                    let high = value(&moved);
+                    moved.arrays.get_mut(name).unwrap().data[i] = at - step;
+                    (high - value(&moved)) / f64::from(2.0 * step)
+                };
+                all += 1;
+                // If the kink of a ReLU lies within the step, the slopes differ.
+                let (coarse, fine) = (slope(8e-4), slope(4e-4));
+                if (coarse - fine).abs() < 1e-3 + 0.02 * fine.abs() {
+                    error += (fine - f64::from(*gradient)).powi(2);
+                    size += fine.powi(2);
+                    compared += 1;
+                }
+            }
+        }
+        let (error, size) = (f64::sqrt(error), f64::sqrt(size));
+        assert!(size > 0.01 && error < 0.03 * size + 3e-3, "{kind}: off by {error} of {size}");
+        assert!(compared * 3 > all, "{kind}: {compared} of {all} compared");
+    }
+}
+
+#[test]
+fn a_student_comes_nearer_to_the_features_that_it_copies() {
+    let (spec, data, graph) = (spec(), colours(), tiny_graph());
+    let views = views(&spec);
+    let soft = lesson(&graph, &data, &views, 5);
+    let train = |distillation: Distillation, stop: Option<u32>, at: (usize, u32)| {
+        let (steps_ahead, channel_multiple) = at;
+        let run = |request| {
+            let manner = Manner { steps_ahead, channel_multiple };
+            train_in(manner, request, &mut |_| ControlFlow::Continue(())).unwrap()
+        };
+        let all = TrainRequest {
+            distillation: Some((distillation, &soft)),
+            epochs: 2,
+            until: 2,
+            ..request(&graph, &data, &views, &spec)
+        };
+        let Some(until) = stop else { return run(all) };
+        let Trained { weights, moments, images_seen, .. } =
+            run(TrainRequest { until, ..all.clone() });
+        let start = Checkpoint { weights, moments, epochs: until, images_seen, seconds: 0.0 };
+        run(TrainRequest { start, ..all })
+    };
+    let plain = (1, 1);
+    let answers = train(Distillation::of_answers(0.5, 2.0), None, plain);
+    for kind in KINDS {
+        let copied = train(settings(kind, 5.0), None, plain);
+        assert_ne!(copied.weights, answers.weights, "{kind}");
+        assert_eq!(copied.losses.len(), 2);
+        assert_eq!(train(settings(kind, 5.0), Some(1), plain).weights, copied.weights, "{kind}");
+        // On another device, with padded channels and losses that are read later.
+        let padded = train(settings(kind, 5.0), None, (2, 4));
+        for (a, b) in padded.losses.iter().zip(&copied.losses) {
+            assert!((a - b).abs() < 0.02 * b.abs(), "{kind}: {a} {b}");
+        }
+    }
+}
+
+#[test]
+fn features_that_do_not_fit_are_refused_before_the_training() {
+    let (spec, data, graph) = (spec(), colours(), tiny_graph());
+    let views = views(&spec);
+    let soft = lesson(&graph, &data, &views, 5);
+    let learn = |kind: Features, soft: &SoftTargets, at_once: u32| {
+        let distillation = Some((settings(kind, 1.0), soft));
+        run(TrainRequest { distillation, at_once, ..request(&graph, &data, &views, &spec) })
+            .map(|_| ())
+    };
+    let without = SoftTargets { features: None, ..soft.clone() };
+    assert_eq!(learn(Features::Relations, &without, u32::MAX), Err(TrainError::NoFeatures));
+    let mut other = soft.clone();
+    other.features.as_mut().unwrap().maps = vec![[7, 7], [1, 1]];
+    other.features.as_mut().unwrap().numbers.clear();
+    let error = learn(Features::Attention, &other, u32::MAX).unwrap_err().to_string();
+    assert!(error.contains("6x6, 3x3, 2x2 in the student and 7x7, 1x1 in the teacher"), "{error}");
+    let small = without_normalization();
+    let unnormalized = TrainRequest {
+        distillation: Some((settings(Features::Relations, 1.0), &soft)),
+        at_once: 5,
+        ..request(&small, &data, &views, &spec)
+    };
+    assert!(matches!(run(unnormalized).unwrap_err(), TrainError::Parts { at_once: 5, .. }));
+    // It answers for the memory.
+    let memory = Memory::of(&small, &spec, &data, TrainDevice::Flex);
+    let tight = memory.bytes(32, 8);
+    assert!(memory.part(32, tight).is_ok());
+    let copying = memory.copying(&small, &[Features::Relations]);
+    let error = copying.part(32, tight).unwrap_err().to_string();
+    assert!(error.contains("batch normalisation or relations need as a whole"), "{error}");
+}
