@@ -100,6 +100,56 @@ fn a_file_of_logits_teaches_instead_of_a_network() {
         .fails(2, &["has no teacher"]);
 }
 
+/// Steps that distil and train on.
+fn steps(settings: &str) -> String {
+    format!(
+        "[[recipe.steps]]\npass = \"distil\"\n{settings}\n[[recipe.steps]]\npass = \"fine-tune\"\n\
+         epochs = 1\n"
+    )
+}
+
+#[test]
+fn features_are_copied_in_a_search_and_by_compress() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let write = |name: &str, text: &str| std::fs::write(at.join(name), text).unwrap();
+    let study = TinyStudy { trials: 3, ..TinyStudy::new("copies") };
+    let (before, rest) = study.text().split_once("[recipe]").map(own).unwrap();
+    let (_lists, after) = rest.split_once("\n[[objectives]]").unwrap();
+    let falling = "alpha = { from = 0.9, to = 0.1, schedule = \"linear\" }";
+    let searched = steps(&format!("{falling}\nfeatures = [\"attention\", \"relations\"]"));
+    // Strides decide which sizes both networks have.
+    let before = before.replace("stride = [1, 2]", "stride = [1]");
+    write("copies.toml", &format!("{before}{searched}\n[[objectives]]{after}"));
+    run(at, &["search", "copies.toml"]).ok();
+    let trials = run(at, &["trials", "copies", "--format", "json"]).json();
+    for trial in trials["trials"].as_array().unwrap() {
+        assert_eq!(trial["state"], "complete", "{trial}");
+        let distillation = &trial["recipe"]["distillation"];
+        assert_eq!(distillation["alpha"]["schedule"], "linear", "{trial}");
+        assert_eq!(distillation["feature_weight"], 10.0, "{trial}");
+    }
+
+    // The network itself teaches, then a file of logits, which has no features.
+    run(at, &["export", "copies/teacher", "--format", "onnx", "-o", "net.onnx"]).ok();
+    write("attention.toml", &steps("features = \"attention\""));
+    let compress = ["compress", "net.onnx", "--data", "copies.toml", "--recipe", "attention.toml"];
+    let shown = run(at, &compress).ok();
+    assert!(shown.contains("attention x10"), "{shown}");
+    std::fs::write(at.join("logits.npy"), zeros(3823, 10)).unwrap();
+    let given = "[teacher]\nlogits = \"logits.npy\"\n";
+    write("given.toml", &study.text().replace("[teacher]\nepochs = 1\n", given));
+    let with = |recipe| ["compress", "net.onnx", "--data", "given.toml", "--recipe", recipe];
+    run(at, &with("attention.toml")).fails(2, &["may copy features of the teacher (attention)"]);
+    write("answers.toml", &steps(falling));
+    let shown = run(at, &with("answers.toml")).ok();
+    assert!(shown.contains("kd a0.9-to-0.1-linear"), "{shown}");
+}
+
+fn own((before, after): (&str, &str)) -> (String, String) {
+    (before.to_owned(), after.to_owned())
+}
+
 #[test]
 fn a_damaged_model_file_is_refused_by_its_checksum() {
     let directory = tempfile::tempdir().unwrap();
