@@ -171,18 +171,46 @@ fn distillation_may_change_over_a_training() {
     let alpha = options(&format!("alpha = [0.5, {falling}]"), "distil.alpha").unwrap();
     assert_eq!(alpha, ["0.5", "0.9-to-0.3-linear"]);
     assert_eq!(options(&format!("alpha = {falling}"), "distil.alpha"), None);
-    for wrong in [
-        "{ from = 0.9, to = 0.3 }",
-        "{ from = 0.9, to = 0.3, schedule = \"steep\" }",
-        "{ from = 0.9, to = 0.3, schedule = \"linear\", steps = 3 }",
+    for (wrong, expected) in [
+        ("alpha = true", "alpha: is true; give a finite number, or one that changes"),
+        ("alpha = { from = 0.9, schedule = \"linear\" }", "alpha.to: is missing; give the number"),
+        ("alpha = { from = 0.9, to = 0.3 }", "alpha.schedule: is missing; give \"linear\" or"),
+        (
+            "alpha = [0.5, { to = 0.3, schedule = \"cosine\" }]",
+            "alpha[1].from: is missing; give the number in the first step",
+        ),
+        (&format!("alpha = {}", falling.replace("0.3", "\"a\"")), "alpha.to: is the text \"a\";"),
+        (
+            &format!("alpha = {}", falling.replace("linear", "liner")),
+            "alpha.schedule: unknown schedule \"liner\"; ",
+        ),
+        (
+            &format!("temperature = {}", falling.replace(" }", ", steps = 3 }")),
+            "temperature.steps: is unknown; known here: from, to, schedule",
+        ),
+        (
+            &format!("temperature = {}", falling.replace("0.3", "0.0")),
+            "is not allowed; both ends have to be above 0 and at most 100",
+        ),
+        (
+            &format!("alpha = {}", falling.replace("0.3", "0.9")),
+            "alpha: { from = 0.9, to = 0.9, schedule = \"linear\" } does not change; write 0.9",
+        ),
     ] {
-        let error = distil(&format!("alpha = {wrong}")).unwrap_err().to_string();
-        let said = "recipe.steps[0].alpha: is a table; give a finite number, or one that changes";
-        assert!(error.contains(said), "{error}");
+        let error = distil(wrong).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("recipe.steps[0]."), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
     }
-    let cold = falling.replace("0.3", "0.0");
-    let error = distil(&format!("temperature = {cold}")).unwrap_err().to_string();
-    assert!(error.contains("use a number above 0 and at most 100"), "{error}");
+    // The short form has none.
+    for list in ["alpha", "temperature"] {
+        let short = format!("[teacher]\nepochs = 3\n[recipe]\n{list} = [0.5, {falling}]\n");
+        let error = StudySpec::parse(&format!("{GOOD}{short}")).unwrap_err().to_string();
+        let expected = format!(
+            "recipe.{list}[1]: is a table; give a finite number, because only a step can have a \
+             schedule: write [[recipe.steps]] with pass = \"distil\""
+        );
+        assert!(error.contains(&expected), "{error}");
+    }
 }
 
 #[test]

@@ -55,6 +55,17 @@ impl Errors {
         valid: impl Fn(&T) -> bool,
         range: &str,
     ) {
+        let fault = |value: &T| format!("{value:?} is not allowed; use {range}");
+        self.check_each(field, values, |value| (!valid(value)).then(|| fault(value)));
+    }
+
+    /// [`Errors::check`] with a sentence for each value that is not allowed.
+    pub fn check_each<T: PartialEq + fmt::Debug>(
+        &mut self,
+        field: &str,
+        values: &[T],
+        fault: impl Fn(&T) -> Option<String>,
+    ) {
         if values.is_empty() {
             self.push(field, "the list is empty; give at least one value");
         }
@@ -65,8 +76,8 @@ impl Errors {
             return self.push(field, text);
         }
         for (i, value) in values.iter().enumerate() {
-            if !valid(value) {
-                self.push(field, format!("{value:?} is not allowed; use {range}"));
+            if let Some(text) = fault(value) {
+                self.push(field, text);
             } else if values[..i].contains(value) {
                 self.push(field, format!("{value:?} is listed twice; keep one"));
             }

@@ -176,7 +176,7 @@ impl<'i> Table<'i> {
     /// A value of type `T`, if the field is present and has this type.
     pub fn optional<T: Scalar>(&mut self, name: &'static str, m: &mut Mistakes) -> Option<T> {
         let value = self.take(name)?;
-        scalar(&value, &self.path(name), m)
+        T::read_at(&value, &self.path(name), m)
     }
 
     /// A value with a default.
@@ -260,13 +260,13 @@ impl<'i> Table<'i> {
         let value = self.take(name)?;
         let path = self.path(name);
         let DeValue::Array(items) = value.get_ref() else {
-            return scalar(&value, &path, m).map(|one| vec![one]);
+            return T::read_at(&value, &path, m).map(|one| vec![one]);
         };
         let before = m.count();
         let list: Vec<T> = items
             .iter()
             .enumerate()
-            .filter_map(|(i, item)| scalar(item, &format!("{path}[{i}]"), m))
+            .filter_map(|(i, item)| T::read_at(item, &format!("{path}[{i}]"), m))
             .collect();
         (m.count() == before).then_some(list)
     }
@@ -343,6 +343,16 @@ pub trait Scalar: Sized {
     const EXPECTED_FIELD: &'static str;
     /// The value, or `None` if it has another type or is out of the type's range.
     fn read(value: &DeValue) -> Option<Self>;
+
+    /// What is wrong with a value that cannot be read, and what to give.
+    fn mistake(value: &DeValue) -> String {
+        format!("is {}; {}", kind(value), Self::EXPECTED_FIELD)
+    }
+
+    /// The value at a place of the text, or `None` with the mistake.
+    fn read_at(value: &Spanned<DeValue>, path: &str, m: &mut Mistakes) -> Option<Self> {
+        read_whole(value, path, m)
+    }
 }
 
 impl Scalar for String {
@@ -389,27 +399,44 @@ impl Scalar for f64 {
     }
 }
 
+/// The fields of a number that changes, and what to give.
+const SCHEDULE_FIELDS: [(&str, &str); 3] = [
+    ("from", "give the number in the first step"),
+    ("to", "give the number in the last step"),
+    ("schedule", "give \"linear\" or \"cosine\""),
+];
+
 impl Scalar for Scheduled {
     const EXPECTED_FIELD: &'static str = "give a finite number, or one that changes: \
         { from = 0.9, to = 0.1, schedule = \"linear\" } or \"cosine\"";
 
     fn read(value: &DeValue) -> Option<Self> {
-        let DeValue::Table(fields) = value else { return f64::read(value).map(Scheduled::from) };
-        let field = |name: &str| {
-            fields.iter().find(|(key, _)| key.get_ref() == name).map(|(_, value)| value.get_ref())
+        f64::read(value).map(Scheduled::from)
+    }
+
+    /// A mistake in a table is reported at the field that is wrong.
+    fn read_at(value: &Spanned<DeValue>, path: &str, m: &mut Mistakes) -> Option<Self> {
+        let DeValue::Table(fields) = value.get_ref() else {
+            return read_whole(value, path, m);
         };
-        let (from, to) = (f64::read(field("from")?)?, f64::read(field("to")?)?);
-        let course = field("schedule")?.as_str()?.parse().ok()?;
-        (fields.len() == 3).then_some(Scheduled::Changing { from, to, course })
+        let mut table = Table::new(path.to_owned(), value.span(), fields.clone());
+        for (name, mend) in SCHEDULE_FIELDS {
+            if !table.has(name) {
+                m.refuse(&value.span(), table.path(name), format!("is missing; {mend}"));
+            }
+        }
+        let (from, to) = (table.optional("from", m), table.optional("to", m));
+        let course = table.parsed("schedule", m);
+        table.finish(m);
+        Some(Scheduled::Changing { from: from?, to: to?, course: course? })
     }
 }
 
-fn scalar<T: Scalar>(value: &Spanned<DeValue>, path: &str, m: &mut Mistakes) -> Option<T> {
+fn read_whole<T: Scalar>(value: &Spanned<DeValue>, path: &str, m: &mut Mistakes) -> Option<T> {
     let read = T::read(value.get_ref());
     if read.is_none() {
-        let text = format!("is {}; {}", kind(value.get_ref()), T::EXPECTED_FIELD);
         // Not even an accepted study goes on with a default in place of what it says.
-        m.refuse(&value.span(), path, text);
+        m.refuse(&value.span(), path, T::mistake(value.get_ref()));
     }
     read
 }

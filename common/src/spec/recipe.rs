@@ -4,8 +4,9 @@ use edgesmith_search_space::{
     ClusterSpace, DistilSpace, Features, FineTuneSpace, FlatRecipe, Importance, Precision,
     PruneSpace, PruneUnit, QuantizeSpace, RecipeSpace, Scope, StepSpace,
 };
+use toml::de::DeValue;
 
-use super::reader::{Mistakes, Table};
+use super::reader::{Mistakes, Scalar, Table};
 use super::space::{Places, names, places_of};
 
 /// The lists of the short form.
@@ -47,8 +48,8 @@ pub fn read_recipe(root: &mut Table, places: &mut Places, m: &mut Mistakes) -> R
     let flat = FlatRecipe {
         prune: recipe.list("prune", m).unwrap_or_else(|| vec![0.0]),
         precision: names(&mut recipe, "precision", m).unwrap_or_else(|| vec![Precision::Fp32]),
-        alpha: recipe.list("alpha", m).unwrap_or_else(|| vec![0.0]),
-        temperature: recipe.list("temperature", m).unwrap_or_else(|| vec![4.0]),
+        alpha: constants(&mut recipe, "alpha", m).unwrap_or_else(|| vec![0.0]),
+        temperature: constants(&mut recipe, "temperature", m).unwrap_or_else(|| vec![4.0]),
     };
     let has_steps = recipe.has("steps");
     let (mut steps, mut unread) = (Vec::new(), false);
@@ -145,6 +146,32 @@ fn read_step(step: &mut Table, m: &mut Mistakes) -> Option<StepSpace> {
         }
         other => unreachable!("{other} is not among the passes"),
     })
+}
+
+/// A number of the short form, which has no schedules.
+struct Constant(f64);
+
+impl Scalar for Constant {
+    const EXPECTED_FIELD: &'static str = f64::EXPECTED_FIELD;
+
+    fn read(value: &DeValue) -> Option<Self> {
+        f64::read(value).map(Self)
+    }
+
+    fn mistake(value: &DeValue) -> String {
+        if value.is_table() {
+            "is a table; give a finite number, because only a step can have a schedule: write \
+             [[recipe.steps]] with pass = \"distil\" in place of the short form"
+                .to_owned()
+        } else {
+            f64::mistake(value)
+        }
+    }
+}
+
+fn constants(recipe: &mut Table, name: &'static str, m: &mut Mistakes) -> Option<Vec<f64>> {
+    let list: Vec<Constant> = recipe.list(name, m)?;
+    Some(list.into_iter().map(|Constant(number)| number).collect())
 }
 
 fn read_training(step: &mut Table, m: &mut Mistakes) -> FineTuneSpace {

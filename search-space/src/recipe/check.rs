@@ -33,9 +33,10 @@ pub fn check_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
         let at = |setting: &str| at(i, setting);
         match step {
             StepSpace::Distil(s) => {
-                let both = |v: &Scheduled, is: &dyn Fn(&f64) -> bool| v.ends().iter().all(is);
-                errors.check(&at("alpha"), &s.alpha, |v| both(v, &alpha.0), alpha.1);
-                errors.check(&at("temperature"), &s.temperature, |v| both(v, &warm.0), warm.1);
+                let fault = |v: &Scheduled| v.fault(alpha.0, "from 0 to 1");
+                errors.check_each(&at("alpha"), &s.alpha, fault);
+                let fault = |v: &Scheduled| v.fault(warm.0, "above 0 and at most 100");
+                errors.check_each(&at("temperature"), &s.temperature, fault);
                 errors.check(&at("features"), &s.features, |_| true, "");
                 let weight = |v: &f64| *v > 0.0 && *v <= 1_000_000.0;
                 let text = "a number above 0 and at most 1000000";

@@ -53,6 +53,24 @@ impl Scheduled {
     pub fn is_ever_positive(self) -> bool {
         self.ends().into_iter().any(|end| end > 0.0)
     }
+
+    /// What is wrong with it in a new study, in a sentence. Its numbers have to be in a range, such
+    /// as "from 0 to 1". Ends that are equal would make another candidate of the same training.
+    pub(super) fn fault(self, within: impl Fn(&f64) -> bool, range: &str) -> Option<String> {
+        let all_within = self.ends().iter().all(within);
+        match self {
+            Scheduled::Constant(_) if !all_within => {
+                Some(format!("{self:?} is not allowed; use a number {range}"))
+            }
+            Scheduled::Changing { .. } if !all_within => {
+                Some(format!("{self:?} is not allowed; both ends have to be {range}"))
+            }
+            Scheduled::Changing { from, to, course: _ } if from == to => {
+                Some(format!("{self:?} does not change; write {from:?}"))
+            }
+            Scheduled::Constant(_) | Scheduled::Changing { .. } => None,
+        }
+    }
 }
 
 impl From<f64> for Scheduled {

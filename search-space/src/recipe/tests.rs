@@ -172,18 +172,53 @@ fn schedules_are_options_like_numbers() {
         hash(&space, &[("distil.alpha", 2)]),
         hash(&space, &[("distil.alpha", 2), ("distil.temperature", 1)])
     );
-    // Both ends have to be in the range.
-    let beyond = Scheduled::Changing { from: 0.9, to: 1.5, course: Course::Cosine };
-    let wrong = definition(RecipeSpace::Steps(vec![StepSpace::Distil(DistilSpace {
-        alpha: vec![beyond],
-        temperature: vec![4.0.into()],
-        features: vec![Features::None],
-        feature_weight: vec![1.0],
-    })]));
-    let error = StagedSpace::new(wrong, DATA).unwrap_err();
-    let said =
-        "{ from = 0.9, to = 1.5, schedule = \"cosine\" } is not allowed; use a number from 0";
-    assert!(format!("{error:?}").replace('\\', "").contains(said), "{error:?}");
+    let of = |from: f64, to: f64| {
+        let alpha = vec![Scheduled::Changing { from, to, course: Course::Cosine }];
+        let space = DistilSpace::of_answers(alpha, vec![4.0.into()]);
+        definition(RecipeSpace::Steps(vec![StepSpace::Distil(space)]))
+    };
+    let said = |definition| StagedSpace::new(definition, DATA).unwrap_err()[0].message.clone();
+    let beyond = "{ from = 0.9, to = 1.5, schedule = \"cosine\" } is not allowed; both ends have to \
+                  be from 0 to 1";
+    assert_eq!(said(of(0.9, 1.5)), beyond);
+    // It would be another candidate than its constant, with the same training. Studies that have
+    // such candidates stay as they are.
+    let still = "{ from = 0.5, to = 0.5, schedule = \"cosine\" } does not change; write 0.5";
+    assert_eq!(said(of(0.5, 0.5)), still);
+    assert!(StagedSpace::recorded(of(0.5, 0.5), DATA).is_ok());
+}
+
+#[test]
+fn the_texts_of_recipes_are_explained() {
+    let page = include_str!("../../../docs/operating.md");
+    let step = |amount: Amount| Step::Prune(Pruning::by_norm(amount));
+    let weights = |among| step(Amount::Weights { among, share: 0.5 });
+    let falling = Scheduled::Changing { from: 0.9, to: 0.3, course: Course::Linear };
+    let copying = Distillation {
+        features: Features::Relations,
+        feature_weight: 10.0,
+        ..Distillation::of_answers(0.5, 4.0)
+    };
+    let whole = |counted| step(Amount::Network { counted, share: 0.3 });
+    let tuning = |epochs| FineTuning { epochs, learning_rate: None };
+    for (step, text) in [
+        (step(Amount::Stage { shares: vec![0.2, 0.4] }), "prune 20/40%"),
+        (step(Amount::Layer { share: 0.3 }), "prune 30% of each layer"),
+        (whole(Counted::Macs), "prune 30% of macs"),
+        (weights(Among::Layer), "prune 50% of the weights of each layer"),
+        (weights(Among::Network), "prune 50% of weights"),
+        (step(Amount::TwoOfFour { share: 0.5 }), "prune 2:4"),
+        (Step::Cluster(Clustering { clusters: 32 }), "cluster 32"),
+        (Step::FineTune(tuning(Some(5))), "tune 5"),
+        (Step::QuantizeAwareTrain(tuning(None)), "qat"),
+        (Step::QuantizeAwareTrain(tuning(Some(3))), "qat 3"),
+        (Step::Distil(Distillation::of_answers(0.5, 4.0)), "kd a0.5 T4"),
+        (Step::Distil(Distillation::of_answers(falling, 4.0)), "kd a0.9-to-0.3-linear T4"),
+        (Step::Distil(copying), "kd a0.5 T4 relations x10"),
+    ] {
+        assert_eq!(Recipe { steps: vec![step] }.to_string(), format!("fp32 {text}"));
+        assert!(page.contains(&format!("`{text}`")), "{text}");
+    }
 }
 
 #[test]

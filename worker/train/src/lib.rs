@@ -176,8 +176,8 @@ pub enum TrainError {
     },
     /// Batch normalisation and relations need a batch as a whole.
     #[error(
-        "a network with batch normalisation or relations needs its batches as a whole, but only {at_once} of \
-         {batch_size} images should be computed at once"
+        "a network with batch normalisation or relations needs its batches as a whole, but only \
+         {at_once} of {batch_size} images should be computed at once"
     )]
     Parts {
         /// As asked for.
