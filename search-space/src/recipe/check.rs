@@ -96,6 +96,9 @@ pub fn check_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
     for (i, setting, text) in misplaced(steps) {
         errors.push(&at(i, setting), text);
     }
+    for (i, text) in regrouped(steps) {
+        errors.push(&at(i, "pass"), text);
+    }
 }
 
 /// Checks the options of a recipe that was accepted once.
@@ -216,6 +219,28 @@ fn unsuited(space: &PruneSpace) -> Vec<(&'static str, String)> {
             let text = "two weights of four go in one round; leave the setting out with \
                         granularity = \"2:4\"";
             push("rounds", text.to_owned());
+        }
+    }
+    mistakes
+}
+
+/// The steps that remove channels after one that keeps two of four inputs: each with a sentence. The
+/// inputs that are left would make other groups of four, with three or four weights in some.
+fn regrouped(steps: &[StepSpace]) -> Vec<(usize, String)> {
+    let removes = |space: &PruneSpace| space.share.iter().any(|share| *share != 0.0);
+    let (mut mistakes, mut grouped) = (Vec::new(), None);
+    for (i, step) in steps.iter().enumerate() {
+        let StepSpace::Prune(space) = step else { continue };
+        match (space.unit, grouped) {
+            (PruneUnit::TwoOfFour, None) if removes(space) => grouped = Some(i),
+            (PruneUnit::Channels, Some(first)) if removes(space) => {
+                let text = format!(
+                    "steps[{first}] keeps two of four inputs, and removing channels would regroup \
+                     them; put this step before it"
+                );
+                mistakes.push((i, text));
+            }
+            (PruneUnit::Channels | PruneUnit::Weights | PruneUnit::TwoOfFour, _) => {}
         }
     }
     mistakes
