@@ -10,6 +10,9 @@ use super::{StudySpec, TableSpec, TrainingSpec};
 use crate::metric::Definition;
 use crate::{Bound, Constraint, Metric, ScopedMetric};
 
+/// Most weights that a byte of a model file holds (docs/model-format.md).
+const WEIGHTS_PER_BYTE: u64 = 16;
+
 /// Reports a list that is too long, and leaves only its beginning to look at. In a study that was
 /// accepted before, the list is kept.
 pub fn not_too_many<T>(
@@ -161,13 +164,9 @@ fn least(limits: &Limits, metric: Metric) -> Option<f64> {
         Metric::MACS => limits.least()?.macs,
         Metric::PARAMETERS => limits.least()?.parameters,
         Metric::PEAK_MEMORY_BYTES => limits.space.least_peak_memory(),
-        // How small a file gets whose zeros are stored smaller is not known.
-        Metric::MODEL_BYTES if limits.space.recipe().shrinks_files() => return None,
-        // A model file holds more than the weights.
-        Metric::MODEL_BYTES => {
-            let precisions = limits.space.recipe().precisions();
-            limits.least()?.parameters * precisions.iter().map(|p| p.weight_bytes()).min()?
-        }
+        // Zeros and weights with few values are stored in fewer bytes, in any network, but a byte
+        // of a model file holds at most so many weights.
+        Metric::MODEL_BYTES => limits.least()?.parameters / WEIGHTS_PER_BYTE,
         _ => return None,
     };
     Some(value as f64)

@@ -326,20 +326,6 @@ impl RecipeSpace {
         names.collect()
     }
 
-    /// Whether files of candidates may have fewer bytes than their numbers: zeros and clusters are
-    /// stored smaller.
-    pub fn shrinks_files(&self) -> bool {
-        let RecipeSpace::Steps(steps) = self else { return false };
-        steps.iter().any(|step| match step {
-            StepSpace::Prune(prune) => prune.unit != PruneUnit::Channels,
-            StepSpace::Cluster(_) => true,
-            StepSpace::Distil(_)
-            | StepSpace::FineTune(_)
-            | StepSpace::Quantize(_)
-            | StepSpace::QuantizeAwareTrain(_) => false,
-        })
-    }
-
     /// The path of the setting that offers the scale of batch normalisation as importance; `None`
     /// if none does.
     pub fn scale_importance(&self) -> Option<String> {
