@@ -197,7 +197,8 @@ impl BitWriter {
 /// Reads bits as [`BitWriter`] appends them.
 pub(super) struct BitReader<'a> {
     bytes: &'a [u8],
-    at: usize,
+    /// In bits, which may be more than an address has on small machines.
+    at: u64,
 }
 
 impl<'a> BitReader<'a> {
@@ -209,7 +210,7 @@ impl<'a> BitReader<'a> {
     pub fn take(&mut self, width: u32) -> Option<u32> {
         let mut value = 0;
         for bit in 0..width {
-            let byte = self.bytes.get(self.at / 8)?;
+            let byte = self.bytes.get((self.at / 8) as usize)?;
             value |= u32::from(byte >> (self.at % 8) & 1) << bit;
             self.at += 1;
         }
@@ -218,12 +219,12 @@ impl<'a> BitReader<'a> {
 
     /// Bytes of which a bit was taken.
     fn bytes_begun(&self) -> usize {
-        self.at.div_ceil(8)
+        self.at.div_ceil(8) as usize
     }
 
     /// Whether the bits that are left of the byte that was begun are 0.
     fn rest_of_byte_is_zero(&self) -> bool {
-        self.at.is_multiple_of(8) || self.bytes[self.at / 8] >> (self.at % 8) == 0
+        self.at.is_multiple_of(8) || self.bytes[(self.at / 8) as usize] >> (self.at % 8) == 0
     }
 
     /// Whether all bits that are left are 0.

@@ -16,7 +16,9 @@ use crate::error::{FormatProblem, ModelError};
 /// Added to the code of a tensor whose numbers are packed.
 pub(super) const PACKED: u8 = 16;
 /// Most numbers for each byte that they are packed into. It bounds the memory that a file takes.
-const MOST_PER_BYTE: u64 = 64;
+const MOST_PER_BYTE: u64 = 16;
+/// Most bytes of all numbers of a file that are packed, once they are unpacked.
+pub(super) const MOST_UNPACKED: u64 = 1 << 31;
 /// Most numbers of a codebook.
 const MOST_CODES: usize = 256;
 /// A gap that is followed by another gap, and not by a number.
@@ -116,6 +118,11 @@ impl fmt::Display for Packing {
 
 /// The shortest way to pack numbers, and the bytes; `None` if they are not fewer.
 pub(super) fn pack<T: Number>(numbers: &[T]) -> Option<(Packing, Vec<u8>)> {
+    let plain = numbers.len() * T::BYTES;
+    // Mostly there is nothing to gain, and counting is enough to know it.
+    if least_bytes(numbers) >= plain {
+        return None;
+    }
     let patterns: Vec<u32> = numbers.iter().map(|number| number.pattern()).collect();
     let stored: Vec<u32> = patterns.iter().copied().filter(|pattern| *pattern != 0).collect();
     let shortest = |huffman: bool| {
@@ -133,13 +140,33 @@ pub(super) fn pack<T: Number>(numbers: &[T]) -> Option<(Packing, Vec<u8>)> {
         });
         ways.min_by_key(|(_, bytes)| packed_bytes(bytes))
     };
-    let plain = numbers.len() * T::BYTES;
-    // Mostly there is nothing to gain, and this is enough to know it.
-    let (_, bytes) = shortest(false)?;
-    if packed_bytes(&bytes) >= plain {
+    let without = shortest(false)?;
+    if packed_bytes(&without.1) >= plain {
         return None;
     }
-    shortest(true)
+    // With codes of variable length, the shortest way may have too few bytes for so many numbers.
+    [Some(without), shortest(true)].into_iter().flatten().min_by_key(|(_, b)| packed_bytes(b))
+}
+
+/// Fewer bytes than these do not hold the numbers without codes of variable length.
+fn least_bytes<T: Number>(numbers: &[T]) -> usize {
+    let zeros = numbers.iter().filter(|number| number.pattern() == 0).count();
+    let stored = numbers.len() - zeros;
+    let codes = codebook(numbers.iter().map(|number| number.pattern()), MOST_CODES + 1);
+    let codes = codes.map(|codes| codes.len());
+    let of = |count: usize, codes: Option<usize>| {
+        let plain = count * T::BYTES;
+        match codes.filter(|codes| (1..=MOST_CODES).contains(codes)) {
+            Some(codes) => {
+                plain.min(codes * T::BYTES + (count * width(codes) as usize).div_ceil(8))
+            }
+            None => plain,
+        }
+    };
+    // Each stored number has a gap, of a byte.
+    let places = numbers.len().div_ceil(8).min(stored);
+    let of_stored = of(stored, codes.map(|codes| codes - usize::from(zeros > 0)));
+    of(numbers.len(), codes).min(places + of_stored)
 }
 
 /// Appends what [`pack`] made.
@@ -156,8 +183,9 @@ pub(super) fn read<T: Number>(file: &mut Reader, count: u64) -> Result<Vec<T>, M
     if !fits(count, packed.left()) {
         return Err(wrong(at, "too many numbers for so few bytes"));
     }
-    // It is not more than 64 times the bytes that are there.
-    let count = count as usize;
+    let unpacked = count.saturating_mul(T::BYTES as u64);
+    let count = usize::try_from(count).ok().filter(|_| file.may_unpack(unpacked));
+    let count = count.ok_or_else(|| wrong(at, "all packed numbers together take over 2 GiB"))?;
     let places = match packing.places {
         Places::All => None,
         Places::Bitmap => Some(read_bitmap(&mut packed, count)?),
@@ -274,7 +302,8 @@ fn values<T: Number>(patterns: &[u32], with_huffman: bool) -> (Values, Vec<u8>) 
     let mut plain = Vec::with_capacity(patterns.len() * T::BYTES);
     patterns.iter().for_each(|&pattern| T::of_pattern(pattern).write(&mut plain));
     let plain = (Values::Plain, plain);
-    let Some(codes) = codebook(patterns) else { return plain };
+    let codes = codebook(patterns.iter().copied(), MOST_CODES);
+    let Some(codes) = codes.filter(|codes| !codes.is_empty()) else { return plain };
     let width = width(codes.len());
     let book_bytes = codes.len() * T::BYTES;
     let bits = patterns.len() * width as usize;
@@ -305,18 +334,18 @@ fn values<T: Number>(patterns: &[u32], with_huffman: bool) -> (Values, Vec<u8>) 
     others.fold(plain, |best, other| if other.1.len() < best.1.len() { other } else { best })
 }
 
-/// All numbers that occur, ascending; `None` if there are none, or too many for a codebook.
-fn codebook(patterns: &[u32]) -> Option<Vec<u32>> {
+/// All numbers that occur, ascending; `None` if they are more than `most`.
+fn codebook(patterns: impl Iterator<Item = u32>, most: usize) -> Option<Vec<u32>> {
     let mut known: Vec<u32> = Vec::new();
     for pattern in patterns {
-        if let Err(place) = known.binary_search(pattern) {
-            if known.len() == MOST_CODES {
+        if let Err(place) = known.binary_search(&pattern) {
+            if known.len() == most {
                 return None;
             }
-            known.insert(place, *pattern);
+            known.insert(place, pattern);
         }
     }
-    (!known.is_empty()).then_some(known)
+    Some(known)
 }
 
 fn read_values<T: Number>(
@@ -326,7 +355,7 @@ fn read_values<T: Number>(
 ) -> Result<Vec<T>, ModelError> {
     let huffman = match values {
         Values::Plain => {
-            let bytes = packed.raw(count.saturating_mul(T::BYTES))?;
+            let bytes = packed.take((count as u64).saturating_mul(T::BYTES as u64))?;
             return Ok(bytes.chunks_exact(T::BYTES).map(T::read).collect());
         }
         Values::Codes { huffman } => huffman,
@@ -346,12 +375,12 @@ fn read_values<T: Number>(
         return huffman::read(packed, count, codes, |index| book[usize::from(index)]);
     }
     let width = width(codes);
-    let bytes = packed.raw((count * width as usize).div_ceil(8))?;
+    let bytes = packed.take((count as u64).saturating_mul(width.into()).div_ceil(8))?;
     let mut bits = huffman::BitReader::new(bytes);
     let mut numbers = Vec::with_capacity(count);
     for _ in 0..count {
-        let index = bits.take(width).expect("there are as many") as usize;
-        let number = book.get(index).copied();
+        let index = bits.take(width).ok_or_else(|| wrong(at, "a number is cut off"))?;
+        let number = book.get(index as usize).copied();
         numbers.push(number.ok_or_else(|| wrong(at, "a number is not in the codebook"))?);
     }
     if !bits.rest_is_zero() {
@@ -425,6 +454,23 @@ mod tests {
             }
         }
 
+        /// What is not packed has no shorter form, and what is packed is not below the bound.
+        #[test]
+        fn the_bound_is_below_all_forms_of_fixed_length(
+            count in 0usize..2000,
+            zeros in 0.0..1.0f64,
+            values in prop_oneof![1u32..20, 200u32..300, Just(1 << 20)],
+            seed: u64,
+        ) {
+            let floats = numbers(count, zeros, values, seed);
+            let patterns: Vec<u32> = floats.iter().map(|x| x.to_bits()).collect();
+            let stored: Vec<u32> = patterns.iter().copied().filter(|x| *x != 0).collect();
+            let of = |patterns: &[u32]| self::values::<f32>(patterns, false).1.len();
+            let places = bitmap(&patterns).len().min(gaps(&patterns, false).1.len());
+            let least = of(&patterns).min(places + of(&stored));
+            prop_assert!(least_bytes(&floats) <= least);
+        }
+
         /// Changed bytes and lengths give an error or other numbers, of which there are as many.
         #[test]
         fn damage_does_not_panic(
@@ -487,6 +533,35 @@ mod tests {
         assert!(read.iter().zip(&negative).all(|(a, b)| a.to_bits() == b.to_bits()));
     }
 
+    /// Gaps with codes of variable length are the shortest here, but too short.
+    #[test]
+    fn numbers_are_not_packed_tighter_than_a_reader_takes() {
+        let few = numbers(4000, 0.93, 1, 1);
+        let (packing, bytes) = packed(&few).unwrap();
+        assert_eq!(packing.to_string(), "sparse (gaps), clustered");
+        assert!(bytes.len() < 4000 / 8 && bytes.len() >= 4000 / 16, "{}", bytes.len());
+        assert_eq!(unpacked::<f32>(&bytes, 4000).unwrap(), few);
+    }
+
+    #[test]
+    fn the_packed_numbers_of_a_file_have_a_limit_together() {
+        let over = "all packed numbers together take over 2 GiB";
+        let (most, length) = (MOST_UNPACKED / 4, MOST_UNPACKED / 64 + 1);
+        let mut file = vec![4, length as u8 & 0x7f | 0x80, (length >> 7) as u8 | 0x80];
+        file.extend([(length >> 14) as u8 | 0x80, (length >> 21) as u8]);
+        let at = file.len() - 4;
+        file.resize(file.len() + length as usize, 0);
+        let error = unpacked::<f32>(&file, most + 1).unwrap_err();
+        assert_eq!(error, wrong(at, over));
+        // Two tensors that are small enough alone.
+        let zeros = packed(&[0f32; 800]).unwrap().1;
+        let two = [&zeros[..], &zeros[..]].concat();
+        let mut file = Reader::of(&two);
+        assert!(file.may_unpack(MOST_UNPACKED - 6399));
+        assert_eq!(read::<f32>(&mut file, 800).unwrap().len(), 800);
+        assert_eq!(read::<f32>(&mut file, 800).unwrap_err(), wrong(zeros.len() + 1, over));
+    }
+
     /// Ordinary weights in integers would be a tenth smaller with codes of variable length.
     #[test]
     fn codes_of_variable_length_alone_are_no_reason_to_pack() {
@@ -519,15 +594,16 @@ mod tests {
         // Gaps with codes of variable length: 9 symbols, of which 0 and 8 have one bit.
         let coded = [3, 10, 2, 9, 1, 0, 0, 0, 1, 0b10, 5, 0xff];
         assert_eq!(read(&coded, 16), Ok(expected.clone()));
-        // A gap of 255 zeros, and one of 260, which are behind the end.
-        let mut long = vec![0i8; 256];
-        long[255] = 7;
+        // A gap of 255 zeros, and one that goes behind the end.
+        let mut long = vec![0i8; 255];
+        long.extend(1..=15);
         let gaps = [2, 4, 2, 255, 5, 7];
-        assert_eq!(read(&gaps, 256), Err(wrong(2, "a gap ends behind the last number")));
+        assert_eq!(read(&gaps, 64), Err(wrong(2, "a gap ends behind the last number")));
         let (packing, bytes) = packed(&long).unwrap();
         assert_eq!(packing.to_string(), "sparse (gaps)");
-        assert_eq!(bytes, [2, 4, 2, 255, 0, 7]);
-        assert_eq!(read(&bytes, 256), Ok(long));
+        let expected = [&[2, 32, 16, 255][..], &[0; 15], &(1..=15).collect::<Vec<u8>>()];
+        assert_eq!(bytes, expected.concat());
+        assert_eq!(read(&bytes, 270), Ok(long));
         // A codebook of three numbers, two bits each.
         assert_eq!(read(&[4, 5, 3, 1, 2, 9, 0b10_01_00], 3), Ok(vec![1, 2, 9]));
         // The same with codes of variable length: 0, 10 and 11, the highest bit first.
@@ -543,7 +619,7 @@ mod tests {
             }
             other => panic!("{what}: {other:?}"),
         };
-        refused(&[1, 1, 0], 65, "too many numbers for so few bytes");
+        refused(&[1, 1, 0], 17, "too many numbers for so few bytes");
         refused(&[1, 1, 0], u64::MAX, "too many numbers for so few bytes");
         refused(&[1, 2, 0b100, 1], 2, "a bit of the bitmap is behind the last number");
         refused(&[2, 3, 1, 9, 1], 9, "a gap ends behind the last number");

@@ -1,7 +1,7 @@
 //! Reads fields of a model file. A list is allocated only after checking that its bytes are
 //! present, so memory stays in proportion to the file.
 
-use super::packed::{self, PACKED};
+use super::packed::{self, MOST_UNPACKED, PACKED};
 use super::{HEADER_BYTES, Number, Tensor};
 use crate::error::{FormatProblem, ModelError};
 use crate::model::{Element, Quantization, Requantization};
@@ -17,18 +17,20 @@ pub(super) fn malformed(offset: usize, problem: FormatProblem) -> ModelError {
 pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Bytes of packed numbers that may still be unpacked.
+    unpacked: u64,
 }
 
 impl<'a> Reader<'a> {
     /// Reads what follows the header. `content` is the file without its checksum.
     pub(super) fn new(content: &'a [u8]) -> Self {
-        Self { bytes: content, at: HEADER_BYTES }
+        Self { bytes: content, at: HEADER_BYTES, unpacked: MOST_UNPACKED }
     }
 
     /// Reads bytes from their beginning.
     #[cfg(test)]
     pub(super) fn of(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+        Self { bytes, at: 0, unpacked: MOST_UNPACKED }
     }
 
     /// Where it is, from the beginning of the file.
@@ -234,7 +236,7 @@ impl<'a> Reader<'a> {
         let length = self.number()?;
         let start = self.at;
         self.take(length)?;
-        Ok(Reader { bytes: &self.bytes[..self.at], at: start })
+        Ok(Reader { bytes: &self.bytes[..self.at], at: start, unpacked: self.unpacked })
     }
 
     /// How many bytes are left.
@@ -247,7 +249,20 @@ impl<'a> Reader<'a> {
         &self.bytes[self.at..]
     }
 
-    fn take(&mut self, needed: u64) -> Result<&'a [u8], ModelError> {
+    /// Notes that so many bytes of packed numbers are unpacked; `false` if they are too many with
+    /// those before them. All tensors of a file are in one section, so its reader counts them all.
+    pub(super) fn may_unpack(&mut self, bytes: u64) -> bool {
+        match self.unpacked.checked_sub(bytes) {
+            Some(left) => {
+                self.unpacked = left;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// So many bytes, without a count.
+    pub(super) fn take(&mut self, needed: u64) -> Result<&'a [u8], ModelError> {
         let available = (self.bytes.len() - self.at) as u64;
         if needed > available {
             return Err(malformed(self.at, FormatProblem::TooShort { needed, available }));
