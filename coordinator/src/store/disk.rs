@@ -11,30 +11,22 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::compaction::{Lives, Usage};
-use super::directory::sync_directory;
-use super::journal::{self, Access, Entries, Journal, MarkProblem, NewLog, Presence};
+use super::journal::{self, Access, Journal, MarkProblem, NewLog, Presence};
+use super::offline::{has_journal, open_to_read};
 use super::old::{NEWEST, OldLog};
-use super::sled::{BESIDE_JOURNAL, format_of, open_database, write_format};
+use super::records::Records;
+use super::sled::{BESIDE_JOURNAL, DATABASE, beside_journal, existing_database};
 use super::{DataDir, Replay, StageStore, Store, StoreError, format};
-use crate::core::{Record, StagesKey, UsedIds};
-
-const DATABASE: &str = "records";
-/// Names for the database while another one takes its place.
-const NEW_DATABASE: &str = "records.new";
-const OLD_DATABASE: &str = "records.old";
+use crate::core::{Record, StagesKey};
 
 /// A log is written again in appends of this many records, so that few are held at once.
-const WRITTEN_TOGETHER: usize = 256;
+pub const WRITTEN_TOGETHER: usize = 256;
 /// A larger log is not written again while a coordinator runs, which it would hold up for too long,
 /// but when it is opened next. Bytes.
 const COMPACTED_WHILE_RUNNING: u64 = 64 << 20;
-/// How often to open a journal whose file is being replaced.
-const REPLACED_TRIES: u32 = 20;
 
 /// The records of one data directory.
 #[derive(Debug)]
@@ -230,225 +222,6 @@ fn compacted(journal: &Journal) -> Result<Compacted, StoreError> {
     Ok(Compacted { log: finished?, usage, stages })
 }
 
-/// Whether the data directory `path` has a journal. If not, an earlier version wrote it last, or
-/// nothing did.
-///
-/// # Errors
-/// If it cannot be read.
-pub fn has_journal(path: &Path) -> Result<bool, StoreError> {
-    Ok(journal::presence(&path.join(journal::FOLDER))? == Presence::Present)
-}
-
-/// The records in the data directory `path`, without changing it. Another process may have it open,
-/// unless an earlier version wrote it last.
-///
-/// # Errors
-/// If they cannot be opened or are damaged.
-pub fn read_records(path: &Path) -> Result<Replay<'static>, StoreError> {
-    let folder = path.join(journal::FOLDER);
-    if has_journal(path)? {
-        let journal = open_to_read(&folder)?;
-        return Ok(Box::new(Records::new(journal.entries()?)));
-    }
-    let database = path.join(DATABASE);
-    match existing_database(&database)?.and_then(|(_, format)| format) {
-        Some(1..=NEWEST) => Ok(Box::new(OldLog::open(&database)?.read()?.into_iter().map(Ok))),
-        _ => {
-            let path = journal::mark_path(&folder);
-            Err(StoreError::Mark { path, problem: MarkProblem::Missing })
-        }
-    }
-}
-
-/// The path of the file that marks what was acknowledged, if one of its two places is damaged. The
-/// other one is enough, and the next start of a coordinator mends it.
-///
-/// # Errors
-/// If the journal cannot be opened or is damaged.
-pub fn half_damaged_mark(path: &Path) -> Result<Option<PathBuf>, StoreError> {
-    let folder = path.join(journal::FOLDER);
-    if !has_journal(path)? {
-        return Ok(None);
-    }
-    // A second time, because a coordinator may be writing one of them just now.
-    let whole = || Ok::<bool, StoreError>(open_to_read(&folder)?.has_whole_marks());
-    let whole = whole()? || whole()?;
-    Ok((!whole).then(|| journal::mark_path(&folder)))
-}
-
-/// Opens the journal of `folder` to read it. A coordinator may be putting another file in its place
-/// just now.
-fn open_to_read(folder: &Path) -> Result<Journal, StoreError> {
-    if journal::presence(folder)? != Presence::Present {
-        let (path, problem) = (journal::mark_path(folder), MarkProblem::Missing);
-        return Err(StoreError::Mark { path, problem });
-    }
-    for _ in 0..REPLACED_TRIES {
-        match Journal::open(folder, Access::Read) {
-            Err(StoreError::Mark { problem: MarkProblem::NoLog { .. }, .. }) => {}
-            opened => return opened,
-        }
-    }
-    Journal::open(folder, Access::Read)
-}
-
-/// Records that were copied to a new data directory. It has none until they are marked.
-#[derive(Debug)]
-pub struct Copied {
-    to: PathBuf,
-    log: journal::FinishedLog,
-}
-
-impl Copied {
-    /// How many they are.
-    pub fn records(&self) -> u64 {
-        self.log.end().records
-    }
-
-    /// Their bytes.
-    pub fn bytes(&self) -> u64 {
-        self.log.end().offset
-    }
-
-    /// All of them.
-    ///
-    /// # Errors
-    /// If they cannot be read.
-    pub fn read(&self) -> Result<Replay<'static>, StoreError> {
-        Ok(Box::new(Records::new(self.log.entries()?)))
-    }
-
-    /// Makes them the records of the directory. With `leave_out`, ids up to that one are not used
-    /// again, whether the records have them or not.
-    ///
-    /// # Errors
-    /// If they cannot be written.
-    pub fn mark(mut self, leave_out: Option<u64>) -> Result<(), StoreError> {
-        if let Some(id) = leave_out {
-            reserve(&mut self.log, id)?;
-        }
-        Journal::create(&self.to.join(journal::FOLDER), self.log)?;
-        beside_journal(&self.to).map(drop)
-    }
-}
-
-/// Copies the records of the data directory `from`, as far as they are acknowledged, to the new data
-/// directory `to`.
-///
-/// # Errors
-/// If they are damaged or cannot be written.
-pub fn copy_records(from: &Path, to: &Path) -> Result<Copied, StoreError> {
-    let mut log = NewLog::create(&to.join(journal::FOLDER), 1)?;
-    if has_journal(from)? {
-        let mut entries = open_to_read(&from.join(journal::FOLDER))?.entries()?;
-        let mut before = entries.place().records;
-        while let Some((layout, payload)) = entries.next()? {
-            let payload = payload.to_vec();
-            let records = entries.place().records;
-            log.append(layout, (records - before) as usize, &payload)?;
-            before = records;
-        }
-    } else {
-        let all = read_records(from)?.collect::<Result<Vec<_>, _>>()?;
-        for records in all.chunks(WRITTEN_TOGETHER) {
-            log.append(format::LAYOUT, records.len(), &format::encode(records)?)?;
-        }
-    }
-    Ok(Copied { to: to.to_owned(), log: log.finish()? })
-}
-
-/// What became of a journal.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Repaired {
-    /// The records before the damage.
-    pub kept: u64,
-    /// The records that were acknowledged and are lost; `None` if it is not known how many were
-    /// acknowledged.
-    pub lost: Option<u64>,
-    /// The file with the bytes that were cut off, and how many they are.
-    pub cut: Option<(PathBuf, u64)>,
-}
-
-/// Cuts the journal of `directory` at the first damage. Ids up to `leave_out` are not used again,
-/// because lost records may have given them out.
-///
-/// # Errors
-/// If it cannot be read or written, or is of a later version.
-pub fn repair_journal(directory: &DataDir, leave_out: u64) -> Result<Repaired, StoreError> {
-    let folder = directory.path().join(journal::FOLDER);
-    let journal::Cut { mut log, lost, cut } = journal::cut(&folder)?;
-    let kept = log.end().records;
-    reserve(&mut log, leave_out)?;
-    Journal::create(&folder, log)?;
-    beside_journal(directory.path())?;
-    Ok(Repaired { kept, lost, cut })
-}
-
-/// Adds records by which no id up to `id`, and none that is in the log, is used again.
-fn reserve(log: &mut journal::FinishedLog, id: u64) -> Result<(), StoreError> {
-    let mut ids = UsedIds::default();
-    for record in Records::new(log.entries()?) {
-        ids.note(&record?);
-    }
-    let UsedIds { tasks_below, attempts_below, workers_below } = ids;
-    let ids = UsedIds {
-        tasks_below: tasks_below.max(id),
-        attempts_below: attempts_below.max(id),
-        workers_below: workers_below.max(id),
-    };
-    let records = ids.reserved();
-    log.append(format::LAYOUT, records.len(), &format::encode(&records)?)
-}
-
-/// Decodes the entries of a journal, one after the other.
-#[derive(Debug)]
-pub struct Records {
-    entries: Entries,
-    decoder: format::Decoder,
-    /// The records of the last entry that were not taken yet.
-    ready: std::vec::IntoIter<Record>,
-    failed: bool,
-}
-
-impl Records {
-    /// The records of `entries`.
-    pub fn new(entries: Entries) -> Self {
-        let (decoder, ready) = Default::default();
-        Self { entries, decoder, ready, failed: false }
-    }
-
-    fn decode_next(&mut self) -> Result<bool, StoreError> {
-        let offset = self.entries.place().offset;
-        let path = self.entries.path().to_owned();
-        let Some((layout, payload)) = self.entries.next()? else { return Ok(false) };
-        let decoded = self.decoder.decode(layout, payload);
-        self.ready =
-            decoded.map_err(|source| StoreError::Unreadable { path, offset, source })?.into_iter();
-        Ok(true)
-    }
-}
-
-impl Iterator for Records {
-    type Item = Result<Record, StoreError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        while !self.failed {
-            if let Some(record) = self.ready.next() {
-                return Some(Ok(record));
-            }
-            match self.decode_next() {
-                Ok(true) => {}
-                Ok(false) => return None,
-                Err(error) => {
-                    self.failed = true;
-                    return Some(Err(error));
-                }
-            }
-        }
-        None
-    }
-}
-
 /// Writes every record of `old` to a journal file in the current layout, durably. Studies are then
 /// stored with all defaults filled in, so a later change of a default does not change them. The
 /// file is not in use yet.
@@ -464,67 +237,10 @@ fn written_again(old: &OldLog, folder: &Path) -> Result<journal::FinishedLog, St
     log.finish()
 }
 
-/// The database in `path` and its format, if there is one.
-fn existing_database(path: &Path) -> Result<Option<(::sled::Db, Option<u32>)>, StoreError> {
-    if !path.exists() {
-        return Ok(None);
-    }
-    let database = |source| StoreError::Database { path: path.to_owned(), source };
-    let db = open_database(path).map_err(database)?;
-    let format = format_of(&db, path)?;
-    Ok(Some((db, format)))
-}
-
-/// Opens the database beside the journal, which earlier versions refuse. It holds nothing that
-/// cannot be made from the journal, so one that cannot be read is replaced.
-fn beside_journal(directory: &Path) -> Result<StageStore, StoreError> {
-    let [path, new, old] = [DATABASE, NEW_DATABASE, OLD_DATABASE].map(|name| directory.join(name));
-    // What a crash left: one that was not in use yet, and an old log that was moved.
-    for leftover in [&new, &old] {
-        remove(leftover)?;
-    }
-    let database = |source| StoreError::Database { path: path.clone(), source };
-    // sled panics at some damage.
-    let found = catch_unwind(AssertUnwindSafe(|| match existing_database(&path)? {
-        Some((db, Some(BESIDE_JOURNAL))) => StageStore::in_database(db).map(Some).map_err(database),
-        Some((_, Some(_) | None)) | None => Ok(None),
-    }));
-    match found {
-        Ok(Ok(Some(stages))) => return Ok(stages),
-        Ok(Err(StoreError::Format { path, found, expected }))
-            if found.parse::<u32>().is_ok_and(|format| format > BESIDE_JOURNAL) =>
-        {
-            return Err(StoreError::Format { path, found, expected });
-        }
-        Ok(Ok(None) | Err(_)) | Err(_) => {}
-    }
-    write_format(&new)?;
-    let replace = || {
-        match fs::rename(&path, &old) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        fs::rename(&new, &path)?;
-        sync_directory(directory)
-    };
-    replace().map_err(|source| StoreError::Io { path: path.clone(), source })?;
-    remove(&old)?;
-    StageStore::in_database(open_database(&path).map_err(database)?).map_err(database)
-}
-
-fn remove(path: &PathBuf) -> Result<(), StoreError> {
-    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-    match removed {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(StoreError::Io { path: path.clone(), source })
-        }
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::format::appends_of_layout_1;
+    use super::super::sled::{NEW_DATABASE, OLD_DATABASE};
     use super::super::{old, sled};
     use super::*;
 

@@ -22,7 +22,9 @@ mod disk;
 mod format;
 mod journal;
 mod memory;
+mod offline;
 mod old;
+mod records;
 mod sled;
 mod stages;
 mod tokens;
@@ -35,13 +37,13 @@ pub use self::artifacts::{
     ArtifactError, ArtifactReader, ArtifactStore, ArtifactWriter, Collected,
 };
 pub use self::directory::{DataDir, DataDirError, Holder, sync_directory};
-pub use self::disk::{
-    Copied, DiskStore, Repaired, copy_records, half_damaged_mark, has_journal, read_records,
-    repair_journal,
-};
+pub use self::disk::DiskStore;
 pub use self::format::FormatError;
 pub use self::journal::{Flaw, MarkProblem};
 pub use self::memory::MemoryStore;
+pub use self::offline::{
+    Copied, Repaired, copy_records, half_damaged_mark, has_journal, read_records, repair_journal,
+};
 pub use self::stages::StageStore;
 pub use self::tokens::TokenRecord;
 use crate::core::Record;

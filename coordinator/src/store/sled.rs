@@ -2,17 +2,26 @@
 //! formats 1 and 2 it holds the log ([`old`](super::old)); in format 3 the journal does, and what is
 //! in the database can be made from that ([`stages`](super::stages)).
 
-use std::fs::File;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::StoreError;
 use super::directory::sync_directory;
 use super::old::{FIRST_LOG, NEWEST};
+use super::{StageStore, StoreError};
 
 /// The format of a database beside a journal. Programs that do not know journals refuse it, so that
 /// they do not take the directory for an empty one.
 pub const BESIDE_JOURNAL: u32 = 3;
+
+/// The name of the database in the data directory.
+pub const DATABASE: &str = "records";
+/// Names for the database while another one takes its place.
+pub const NEW_DATABASE: &str = "records.new";
+/// See [`NEW_DATABASE`].
+pub const OLD_DATABASE: &str = "records.old";
 
 const FORMAT_KEY: &[u8] = b"format";
 
@@ -39,25 +48,67 @@ pub fn open_database(path: &Path) -> ::sled::Result<::sled::Db> {
     config.open()
 }
 
-/// The format of the database in `path`; `None` if it is new.
+/// The database in `path` and its format, if there is one.
 ///
 /// # Errors
-/// If it has a format that this program does not read.
-pub fn format_of(db: &::sled::Db, path: &Path) -> Result<Option<u32>, StoreError> {
+/// If it cannot be opened, or has a format that this program does not read.
+pub fn existing_database(path: &Path) -> Result<Option<(::sled::Db, Option<u32>)>, StoreError> {
+    if !path.exists() {
+        return Ok(None);
+    }
     let database = |source| StoreError::Database { path: path.to_owned(), source };
-    let other = |found: String| {
-        Err(StoreError::Format { path: path.to_owned(), found, expected: BESIDE_JOURNAL })
-    };
-    match db.get(FORMAT_KEY).map_err(database)? {
-        Some(found) => match <[u8; 4]>::try_from(&*found).map(u32::from_be_bytes) {
-            Ok(number @ (1..=NEWEST | BESIDE_JOURNAL)) => Ok(Some(number)),
-            Ok(number) => other(number.to_string()),
-            Err(_) => other(format!("{:?}", &*found)),
-        },
-        None if db.tree_names().iter().any(|name| name.starts_with(FIRST_LOG)) => {
-            other("unknown".to_owned())
+    let db = open_database(path).map_err(database)?;
+    let format = format_of(&db, path)?;
+    Ok(Some((db, format)))
+}
+
+/// Opens the database beside the journal, which earlier versions refuse. It holds nothing that
+/// cannot be made from the journal, so one that cannot be read is replaced.
+///
+/// # Errors
+/// If it cannot be replaced, or a later version wrote it.
+pub fn beside_journal(directory: &Path) -> Result<StageStore, StoreError> {
+    let [path, new, old] = [DATABASE, NEW_DATABASE, OLD_DATABASE].map(|name| directory.join(name));
+    // What a crash left: one that was not in use yet, and an old log that was moved.
+    for leftover in [&new, &old] {
+        remove(leftover)?;
+    }
+    let database = |source| StoreError::Database { path: path.clone(), source };
+    // sled panics at some damage.
+    let found = catch_unwind(AssertUnwindSafe(|| match existing_database(&path)? {
+        Some((db, Some(BESIDE_JOURNAL))) => StageStore::in_database(db).map(Some).map_err(database),
+        Some((_, Some(_) | None)) | None => Ok(None),
+    }));
+    match found {
+        Ok(Ok(Some(stages))) => return Ok(stages),
+        Ok(Err(StoreError::Format { path, found, expected }))
+            if found.parse::<u32>().is_ok_and(|format| format > BESIDE_JOURNAL) =>
+        {
+            return Err(StoreError::Format { path, found, expected });
         }
-        None => Ok(None),
+        Ok(Ok(None) | Err(_)) | Err(_) => {}
+    }
+    write_format(&new)?;
+    let replace = || {
+        match fs::rename(&path, &old) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        fs::rename(&new, &path)?;
+        sync_directory(directory)
+    };
+    replace().map_err(|source| StoreError::Io { path: path.clone(), source })?;
+    remove(&old)?;
+    StageStore::in_database(open_database(&path).map_err(database)?).map_err(database)
+}
+
+fn remove(path: &PathBuf) -> Result<(), StoreError> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(StoreError::Io { path: path.clone(), source })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -76,4 +127,26 @@ pub fn write_format(path: &Path) -> Result<(), StoreError> {
         File::open(path.join(file)).and_then(|file| file.sync_all()).map_err(io)?;
     }
     sync_directory(path).map_err(io)
+}
+
+/// The format of the database in `path`; `None` if it is new.
+///
+/// # Errors
+/// If it has a format that this program does not read.
+fn format_of(db: &::sled::Db, path: &Path) -> Result<Option<u32>, StoreError> {
+    let database = |source| StoreError::Database { path: path.to_owned(), source };
+    let other = |found: String| {
+        Err(StoreError::Format { path: path.to_owned(), found, expected: BESIDE_JOURNAL })
+    };
+    match db.get(FORMAT_KEY).map_err(database)? {
+        Some(found) => match <[u8; 4]>::try_from(&*found).map(u32::from_be_bytes) {
+            Ok(number @ (1..=NEWEST | BESIDE_JOURNAL)) => Ok(Some(number)),
+            Ok(number) => other(number.to_string()),
+            Err(_) => other(format!("{:?}", &*found)),
+        },
+        None if db.tree_names().iter().any(|name| name.starts_with(FIRST_LOG)) => {
+            other("unknown".to_owned())
+        }
+        None => Ok(None),
+    }
 }
