@@ -219,6 +219,9 @@ impl Run<'_> {
         if let Some((distillation, _)) = &phase.teacher {
             memory = memory.copying(phase.graph, &[distillation.features]);
         }
+        if let Some(masks) = phase.masks {
+            memory = memory.masked(phase.graph, &masks.kept, self.device);
+        }
         let (at_once, _share) = self.memory_for(&memory, self.batch_size())?;
         let request = TrainRequest {
             graph: phase.graph,

@@ -6,6 +6,8 @@
 //! (`tests/memory.rs` compares), and rounded up. The bound is a pure function of the network and
 //! the settings, so it is the same on every machine.
 
+use std::collections::BTreeMap;
+
 use edgesmith_common::Seed;
 use edgesmith_common::spec::{OptimizerSpec, TrainingSpec};
 use edgesmith_data::{Dataset, ImageSet, Views};
@@ -119,6 +121,25 @@ impl Memory {
             step: self.step + NUMBER * 2 * weights,
             kept: self.kept + NUMBER * kept,
             work: self.work + NUMBER * work,
+            ..self
+        }
+    }
+
+    /// The memory of the same training with the weights that `kept` names held at zero in part.
+    pub fn masked(
+        self,
+        graph: &Graph,
+        kept: &BTreeMap<String, Vec<bool>>,
+        device: TrainDevice,
+    ) -> Self {
+        let padding = Padding::new(graph, device.manner().channel_multiple);
+        let masked = padding.graph().parameters().filter(|(_, p)| kept.contains_key(&*p.name));
+        let masks: u64 = masked.map(|(_, p)| p.elements()).sum();
+        Self {
+            // A number for each weight during the whole training, and the gradients without those
+            // of the others.
+            step: self.step + NUMBER * 2 * masks,
+            end: self.end + NUMBER * masks,
             ..self
         }
     }

@@ -86,6 +86,17 @@ fn images_that_are_resized_together_are_counted() {
     assert!(renewing < Memory::of(&graph, &spec(), &fits, TrainDevice::Flex).bytes(16, 16));
 }
 
+#[test]
+fn the_masks_of_single_weights_are_counted() {
+    let graph = residual_graph();
+    let masks = masks(&graph);
+    let weights: usize = masks.values().map(Vec::len).sum();
+    let set = set_for(&graph, 100);
+    let without = Memory::of(&graph, &spec(), &set, TrainDevice::Flex);
+    let with = without.masked(&graph, &masks, TrainDevice::Flex);
+    assert_eq!(with.bytes(16, 16) - without.bytes(16, 16), 2 * 4 * weights as u64);
+}
+
 /// Images with the channels, side and classes of a network.
 fn set_for(graph: &Graph, count: usize) -> Dataset {
     let Classifier { side, .. } = Classifier::of(graph).unwrap();
@@ -176,6 +187,10 @@ fn trainings() {
                     assert!(ratio >= 1.0, "{what}");
                 };
                 compare(request.clone(), computed, "");
+                let masks = masks(&graph);
+                let masked = computed.masked(&graph, &masks, TrainDevice::Flex);
+                let kept = Some(&masks);
+                compare(TrainRequest { kept, ..request.clone() }, masked, " masked");
                 if let Some(quantization) = &quantization {
                     let computed = computed.quantized(&graph, quantization);
                     let quantization = Some(quantization);
