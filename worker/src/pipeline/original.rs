@@ -1,5 +1,6 @@
 //! Times the network of a study on a user's network as it came, in fp32, so that it can be compared
-//! with the trials on each device. It is timed once for each way of measuring, not for each trial.
+//! with the trials on each device. It is timed once for each way of measuring, not for each trial;
+//! again only if other work disturbed it.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -45,8 +46,8 @@ impl Originals {
     ) -> Result<Option<OriginalTiming>, ProbeError> {
         let Some(own) = &study.work.model else { return Ok(None) };
         let key = ([own.file.file, own.file.weights], study.work.measurement.clone(), threads);
-        if let Some((_, known)) = self.lock().iter().find(|(known, _)| *known == key) {
-            return Ok(Some(*known));
+        if let Some(known) = self.known(&key) {
+            return Ok(Some(known));
         }
         let Some(model) = model(study, gate, context) else { return Ok(None) };
         let timing = match time(&model) {
@@ -60,12 +61,24 @@ impl Originals {
             Err(ProbeError::Stopped) => return Err(ProbeError::Stopped),
             Err(_) => return Ok(None),
         };
+        self.keep(key, timing);
+        Ok(Some(timing))
+    }
+
+    fn known(&self, key: &Key) -> Option<OriginalTiming> {
+        self.lock().iter().find(|(known, _)| known == key).map(|(_, timing)| *timing)
+    }
+
+    /// A noisy one is for its trial only, because later ones would be compared with it.
+    fn keep(&self, key: Key, timing: OriginalTiming) {
+        if timing.noisy {
+            return;
+        }
         let mut known = self.lock();
         if known.len() == MOST {
             known.remove(0);
         }
         known.push((key, timing));
-        Ok(Some(timing))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Key, OriginalTiming)>> {
@@ -165,6 +178,21 @@ fn model(study: &Study<'_>, gate: &QuietGate, context: &AttemptContext) -> Optio
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_noisy_timing_is_not_kept() {
+        let originals = Originals::default();
+        let key = || {
+            let files = [ArtifactHash::of(b"network"), ArtifactHash::of(b"weights")];
+            (files, MeasurementSpec::default(), 1)
+        };
+        let (p50_ms, p95_ms, min_ms, energy_mj) = (2.0, 3.0, 1.0, None);
+        let timing = |noisy| OriginalTiming { p50_ms, p95_ms, min_ms, noisy, energy_mj };
+        originals.keep(key(), timing(true));
+        assert_eq!(originals.known(&key()), None);
+        originals.keep(key(), timing(false));
+        assert_eq!(originals.known(&key()), Some(timing(false)));
+    }
 
     #[test]
     fn what_is_between_layers_belongs_to_the_next_one() {

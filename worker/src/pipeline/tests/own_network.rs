@@ -95,8 +95,9 @@ fn an_own_network_is_timed_as_it_came_beside_its_trials() {
     let original = measured(&worker, number, &context).original.expect("it is timed");
     assert!(original.min_ms > 0.0 && original.min_ms <= original.p50_ms);
     assert!(original.p50_ms <= original.p95_ms);
-    // It is timed once.
-    assert_eq!(measured(&worker, number, &context).original, Some(original));
+    // It is timed once, if nothing disturbed that.
+    let again = measured(&worker, number, &context).original;
+    assert!(original.noisy || again == Some(original), "{original:?} {again:?}");
     // The teacher is no trial.
     assert_eq!(measured(&worker, None, &context).original, None);
     // A worker that cannot have the network times the trial alone.
