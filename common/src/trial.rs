@@ -78,7 +78,8 @@ pub struct TrainedTrial {
     pub uncompressed: Figures,
     /// The edge-runtime file of the compressed network.
     pub model: ArtifactHash,
-    /// Its float weights as safetensors. Batch normalisation is not folded.
+    /// Its float weights as safetensors. Batch normalisation is not folded, unless the recipe has
+    /// clusters or trains the quantized network, which work on the folded one.
     pub weights: ArtifactHash,
     /// The network before the first pass of its recipe and after each that changed it, in order.
     /// Empty for a teacher, and if the worker is of a version that does not report them.

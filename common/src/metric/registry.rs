@@ -197,7 +197,7 @@ registry! {
         meaning: "mean over classes of F1, 2 TP / (2 TP + FP + FN), 0 to 1; each class counts the \
                   same, classes that neither occur nor are predicted are left out",
     };
-    /// Wall time of training and compression.
+    /// Wall time of training and compression, with the evaluation of the network at each stage.
     TRAINING_SECONDS = Definition {
         name: "training_seconds",
         unit: Unit::Seconds,

@@ -224,8 +224,8 @@ fn unsuited(space: &PruneSpace) -> Vec<(&'static str, String)> {
     mistakes
 }
 
-/// The steps that remove channels after one that keeps two of four inputs: each with a sentence. The
-/// inputs that are left would make other groups of four, with three or four weights in some.
+/// The steps that remove channels after one that keeps two of four inputs: each with a sentence.
+/// The inputs that are left would make other groups of four, with three or four weights in some.
 fn regrouped(steps: &[StepSpace]) -> Vec<(usize, String)> {
     let removes = |space: &PruneSpace| space.share.iter().any(|share| *share != 0.0);
     let (mut mistakes, mut grouped) = (Vec::new(), None);

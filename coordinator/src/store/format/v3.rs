@@ -2,8 +2,8 @@
 //! version 2.
 //!
 //! What changed: the result of a training has the stages of the network after each pass; a
-//! measurement has the energy of a run, and the timing of a user's network as it came, with the layers that
-//! are slower than there.
+//! measurement has the energy of a run, and the timing of a user's network as it came, with the
+//! layers that are slower than there.
 
 use serde::{Deserialize, Serialize};
 
