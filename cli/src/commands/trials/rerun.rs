@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use edgesmith_client::{Coordinator, from_status};
 use edgesmith_common::{
-    ArtifactHash, Donor, Outcome, ScopedMetric, StudySpec, TrialNumber, TrialValues, Work,
+    ArtifactHash, Donor, Metric, Outcome, ScopedMetric, StudySpec, TrialNumber, TrialValues, Work,
 };
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{invalid, print_text};
@@ -85,19 +85,20 @@ pub async fn rerun(
     };
     // A figure that the study's own version did not measure has nothing to compare with.
     let (then, now) = (before.compressed.repeatable(), again.compressed);
-    let line = |(of, value): (&ScopedMetric, f64)| {
-        let again = now.get(of);
-        let text = again.map_or_else(|| "–".to_owned(), |again| again.to_string());
-        vec![of.to_string(), value.to_string(), text, same(again == Some(value)).to_owned()]
-    };
     let mut models = Vec::new();
     let client = &mut coordinator.artifacts();
     models.push(artifacts::download(client, before.model).await.map_err(from_status)?);
     models.push(context.fetch(again.model).map_err(|e| anyhow::anyhow!("{}", e.reason))?.to_vec());
     let models: Vec<ArtifactHash> = models.into_iter().map(without_notes).collect();
     let hash = |h: ArtifactHash| h.to_string()[..16].to_owned();
-    let mut lines: Vec<Vec<String>> = then.iter().map(line).collect();
     let same_model = models[0] == models[1];
+    let line = |(of, value): (&ScopedMetric, f64)| {
+        let again = now.get(of);
+        let text = again.map_or_else(|| "–".to_owned(), |again| again.to_string());
+        let said = compared(of, value, again, same_model).to_owned();
+        vec![of.to_string(), value.to_string(), text, said]
+    };
+    let mut lines: Vec<Vec<String>> = then.iter().map(line).collect();
     lines.push(vec![
         "model file".to_owned(),
         hash(models[0]),
@@ -107,7 +108,10 @@ pub async fn rerun(
     let columns =
         [("", Align::Left), ("then", Align::Right), ("now", Align::Right), ("", Align::Left)];
     print_text(&table::render(&columns, &lines))?;
-    let repeated = then.iter().all(|(of, value)| now.get(of) == Some(value));
+    let repeats = |(of, value): (&ScopedMetric, f64)| {
+        compared(of, value, now.get(of), same_model) != DIFFERENT
+    };
+    let repeated = then.iter().all(repeats);
     let identical = same_model && repeated;
     Ok(if identical { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -121,8 +125,22 @@ fn without_notes(file: Vec<u8>) -> ArtifactHash {
     }
 }
 
+const SAME: &str = "same";
+const DIFFERENT: &str = "DIFFERENT";
+
 fn same(equal: bool) -> &'static str {
-    if equal { "same" } else { "DIFFERENT" }
+    if equal { SAME } else { DIFFERENT }
+}
+
+/// What is said of a figure. Versions store equal models in files of different sizes, so the size
+/// alone is no difference.
+fn compared(of: &ScopedMetric, then: f64, now: Option<f64>, same_model: bool) -> &'static str {
+    let is_size = of.metric == Metric::MODEL_BYTES;
+    if now != Some(then) && now.is_some() && is_size && same_model {
+        "stored differently"
+    } else {
+        same(now == Some(then))
+    }
 }
 
 /// The teacher's soft targets, if the study has them.
@@ -137,4 +155,19 @@ fn soft_targets(status: &v1::StudyStatus) -> anyhow::Result<Option<ArtifactHash>
         .try_into()
         .context("failed to read the hash of the teacher's soft targets")?;
     Ok(Some(ArtifactHash::from_bytes(bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_size_of_an_equal_model_is_no_difference() {
+        let (size, macs) = (Metric::MODEL_BYTES.whole(), Metric::MACS.whole());
+        assert_eq!(compared(&size, 9.0, Some(9.0), true), SAME);
+        assert_eq!(compared(&size, 9.0, Some(5.0), true), "stored differently");
+        assert_eq!(compared(&size, 9.0, Some(5.0), false), DIFFERENT);
+        assert_eq!(compared(&size, 9.0, None, true), DIFFERENT);
+        assert_eq!(compared(&macs, 9.0, Some(5.0), true), DIFFERENT);
+    }
 }
