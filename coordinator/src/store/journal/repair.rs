@@ -53,10 +53,6 @@ pub fn cut(folder: &Path) -> Result<Cut, StoreError> {
 }
 
 /// Cuts the file of `generation` at its first flaw.
-#[expect(
-    clippy::type_complexity,
-    reason = "a log, and the file with what was cut off and its size"
-)]
 fn whole_part(
     folder: &Path,
     generation: u64,
