@@ -169,8 +169,8 @@ impl AccessFiles {
         Ok(self.names()?.iter().filter_map(|name| self.read(name).err()).collect())
     }
 
-    /// Adds the hashes of files that an earlier version wrote, and takes `absent` back of files that
-    /// are there.
+    /// Adds the hashes of files that an earlier version wrote, and removes the line `absent` for
+    /// files that are there.
     ///
     /// # Errors
     /// If the folder cannot be read or written, or a file is damaged.
