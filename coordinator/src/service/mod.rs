@@ -264,15 +264,19 @@ pub async fn serve(
         // The receiver may be gone already.
         let _ = ready.send(Ready { fingerprint, made, token_required, chosen });
     }
+    let mut has_ended = false;
     tokio::select! {
-        served = &mut serving => served?,
+        served = &mut serving => {
+            served?;
+            has_ended = true;
+        }
         () = shutdown => {}
         // The store failed, so nothing more can be acknowledged.
         () = finished(&mut thread) => {}
     }
     stop.cancel();
     // Open calls end by themselves. Connections that clients keep open are cut.
-    if let Ok(served) = tokio::time::timeout(GRACE, &mut serving).await {
+    if !has_ended && let Ok(served) = tokio::time::timeout(GRACE, &mut serving).await {
         served?;
     }
     drop(serving);
