@@ -136,7 +136,7 @@ fn measure_with<Q>(
     })
 }
 
-/// The median time of each node of a model over [`NODE_RUNS`] runs, milliseconds. It includes a
+/// The median time of each node of a model over `NODE_RUNS` runs, milliseconds. It includes a
 /// reading of the clock, so it is for comparing nodes. See [`measure`] for the others.
 ///
 /// # Errors
