@@ -130,8 +130,11 @@ fn damage_to_any_file_is_never_silent() {
             found += 1;
         } else {
             // The database has nothing that is not in the journal, and is made again. Between the
-            // two places of the mark are bytes that say nothing.
-            let says_nothing = name.starts_with("records") || name.ends_with("acknowledged");
+            // two places of the mark are bytes that say nothing. The end of a hash's line may go.
+            let line_end = name.extension().is_some_and(|kind| kind == "sum")
+                && said.ends_with(&format!("cut to {} bytes", original.len() - 1));
+            let says_nothing =
+                name.starts_with("records") || name.ends_with("acknowledged") || line_end;
             assert!(says_nothing, "{said}");
         }
         fs::remove_dir_all(&copied).unwrap();
