@@ -66,7 +66,7 @@ pub fn distillation_has_a_teacher(
     }
 }
 
-/// Nobody knows the features of a teacher that is given by its logits.
+/// A teacher that is given by its logits has no features that a student could copy.
 pub fn logits_have_no_features(
     root: &Table,
     space: Option<&NetworkSpace>,

@@ -50,7 +50,7 @@ pub fn restore(from: &Path, to: &Path, now: SystemTime) -> Result<BackedUp, Main
     copy(from, to, Some(unused_id(now)))
 }
 
-/// The records are marked last, so what an interruption leaves is no data directory.
+/// The records are marked last, so a copy that was interrupted cannot be opened.
 fn copy(from: &Path, to: &Path, leave_out: Option<u64>) -> Result<BackedUp, MaintenanceError> {
     if !is_data_directory(from) {
         return Err(MaintenanceError::NoDirectory(from.to_owned()));

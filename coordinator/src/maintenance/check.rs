@@ -34,7 +34,7 @@ pub struct Checked {
 /// coordinator may have the directory open, unless an earlier version wrote it last.
 ///
 /// # Errors
-/// If the directory cannot be read. Damage is no error, but in the result.
+/// If the directory cannot be read. Damage is not an error; the result lists it.
 pub fn check(directory: &Path) -> Result<Checked, MaintenanceError> {
     if !is_data_directory(directory) {
         return Err(MaintenanceError::NoDirectory(directory.to_owned()));
@@ -309,7 +309,7 @@ mod tests {
             repair(dir.path(), SystemTime::now()).err().unwrap(),
             backup(dir.path(), &dir.path().join("to")).unwrap_err(),
         ] {
-            assert!(refused.to_string().contains("no data directory"), "{refused}");
+            assert!(refused.to_string().contains("not a data directory"), "{refused}");
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }

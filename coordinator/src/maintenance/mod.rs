@@ -15,8 +15,8 @@ use crate::store::{AccessError, ArtifactError, DataDir, DataDirError, StoreError
 /// Why work on a data directory failed.
 #[derive(Debug, thiserror::Error)]
 pub enum MaintenanceError {
-    /// It is no data directory.
-    #[error("{0} is no data directory of edgesmith: it has neither journal/ nor records/")]
+    /// It is not a data directory.
+    #[error("{0} is not a data directory of edgesmith: it has neither journal/ nor records/")]
     NoDirectory(PathBuf),
     /// The place to write to is in use.
     #[error("{0} exists and is not empty; name a new directory")]

@@ -91,8 +91,8 @@ impl DiskStore {
     }
 
     /// Writes the journal again without the records of deleted studies, if most of it is theirs. It
-    /// must have been read. If there is no room for it, that is logged, and the next opening tries
-    /// again.
+    /// must have been read. If that fails, for example on a full disk, it is logged, and the next
+    /// opening tries again.
     ///
     /// # Errors
     /// If it is not known which of the two is the journal now.

@@ -1,5 +1,5 @@
-//! The records of a data directory that this process does not serve: reading them, copying them, and
-//! cutting them at damage.
+//! The records of a data directory that this process does not serve: reading them, copying them,
+//! and cutting them at damage.
 
 use std::path::{Path, PathBuf};
 
@@ -119,8 +119,8 @@ impl Copied {
     }
 }
 
-/// Copies the records of the data directory `from`, as far as they are acknowledged, to the new data
-/// directory `to`.
+/// Copies the records of the data directory `from`, as far as they are acknowledged, to the new
+/// data directory `to`.
 ///
 /// # Errors
 /// If they are damaged or cannot be written.

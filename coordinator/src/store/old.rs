@@ -1,13 +1,13 @@
 //! The log of an earlier version: records in a sled 0.34 database, in `records/`. It is only read;
 //! [`DiskStore`](super::DiskStore) moves it to a journal with the first change.
 //!
-//! Why it is no longer written: sled takes a bad checksum for the end of its log, so one changed bit
-//! loses everything after it, without a word.
+//! Why it is no longer written: sled takes a bad checksum for the end of its log, so one changed
+//! bit loses everything after it, without a word.
 //!
 //! One append is one run of entries. The key is a sequence number (u64, big-endian). The value is a
-//! byte with the layout of the append, a byte that is 1 in the last part of the append and 0 before,
-//! and a piece of the records as [`format`] encodes them. What follows the last part that is marked
-//! so is an append that never returned; it is left out.
+//! byte with the layout of the append, a byte that is 1 in the last part of the append and 0
+//! before, and a piece of the records as [`format`] encodes them. What follows the last part that
+//! is marked so is an append that never returned; it is left out.
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,6 @@
 //! The sled 0.34 database in `records/`. Its format says what it is to the data directory: in
-//! formats 1 and 2 it holds the log ([`old`](super::old)); in format 3 the journal does, and what is
-//! in the database can be made from that ([`stages`](super::stages)).
+//! formats 1 and 2 it holds the log ([`old`](super::old)); in format 3 the journal does, and what
+//! is in the database can be made from that ([`stages`](super::stages)).
 
 use std::fs::{self, File};
 use std::io;

@@ -1,7 +1,7 @@
 //! Clustering of weights (Han et al. 2016, "Deep compression"): each weight of a layer becomes one
 //! of a few numbers, so that the file can store their places in a codebook. K-means finds the
-//! numbers, tensor by tensor, from centroids at equal distances between the smallest and the largest
-//! weight. It neither trains nor writes files.
+//! numbers, tensor by tensor, from centroids at equal distances between the smallest and the
+//! largest weight. It neither trains nor writes files.
 
 use edgesmith_graph::{Graph, Role, Weights};
 

@@ -163,8 +163,8 @@ pub(super) fn normalized(map: &[f32]) -> Vec<f64> {
     map.iter().map(|q| f64::from(*q) / by).collect()
 }
 
-/// Attention transfer (Zagoruyko & Komodakis 2017): the mean over the batch of `|q / |q| - t|²`, and
-/// its gradient with respect to `q`. `student` has the maps `q` of sums of squared activations,
+/// Attention transfer (Zagoruyko & Komodakis 2017): the mean over the batch of `|q / |q| - t|²`,
+/// and its gradient with respect to `q`. `student` has the maps `q` of sums of squared activations,
 /// `[batch][positions]`, `teacher` the maps `t` at length 1.
 pub(super) fn attention(student: &[f32], teacher: &[f32], positions: usize) -> (f64, Vec<f64>) {
     let batch = (student.len() / positions) as f64;
@@ -181,12 +181,12 @@ pub(super) fn attention(student: &[f32], teacher: &[f32], positions: usize) -> (
     (loss, gradient)
 }
 
-/// Relations (Park et al. 2019) of the vectors of a batch: the loss and its gradient with respect to
-/// the student's vectors. `student` and `teacher` are `[batch]` vectors; those of the one may be
+/// Relations (Park et al. 2019) of the vectors of a batch: the loss and its gradient with respect
+/// to the student's vectors. `student` and `teacher` are `[batch]` vectors; those of the one may be
 /// longer than those of the other.
 ///
-/// The loss is the mean of `h(d/μ - d'/μ')` over pairs, where `d` is the distance of two vectors, `μ`
-/// the mean distance, and `h` Huber's function, plus [`ANGLES`] times the mean of
+/// The loss is the mean of `h(d/μ - d'/μ')` over pairs, where `d` is the distance of two vectors,
+/// `μ` the mean distance, and `h` Huber's function, plus [`ANGLES`] times the mean of
 /// `h(cos - cos')` over triples, where `cos` is that of the angle at the second vector.
 pub(super) fn relations(student: &[f32], teacher: &[f32], batch: usize) -> (f64, Vec<f64>) {
     if batch < 2 {

@@ -132,8 +132,8 @@ fn same(equal: bool) -> &'static str {
     if equal { SAME } else { DIFFERENT }
 }
 
-/// What is said of a figure. Versions store equal models in files of different sizes, so the size
-/// alone is no difference.
+/// What is said of a figure. Versions store equal models in files of different sizes, so a
+/// different size alone does not make a trial different.
 fn compared(of: &ScopedMetric, then: f64, now: Option<f64>, same_model: bool) -> &'static str {
     let is_size = of.metric == Metric::MODEL_BYTES;
     if now != Some(then) && now.is_some() && is_size && same_model {

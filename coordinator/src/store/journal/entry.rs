@@ -112,7 +112,7 @@ impl Place {
     }
 }
 
-/// Why the bytes at a place are no entry.
+/// Why the bytes at a place are not an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Flaw {
     /// The file does not begin with the header of its generation.
@@ -127,7 +127,7 @@ pub enum Flaw {
     /// An entry, or something before it, is not what was written.
     #[error("the checksum of an entry does not match its bytes")]
     Checksum,
-    /// The layout of the payload is none that is known, although the checksum is right.
+    /// The layout of the payload is unknown, although the checksum is right.
     #[error("an entry has layout {0}, which this program does not know")]
     Layout(u32),
 }
@@ -139,7 +139,7 @@ pub enum Next {
     Entry(u8),
     /// The end of the file, right after the last entry.
     End,
-    /// Bytes that are no entry. The scanner stays before them.
+    /// Bytes that are not an entry. The scanner stays before them.
     Flaw(Flaw),
 }
 

@@ -461,7 +461,7 @@ fn scanner(
 }
 
 /// Reads the whole file. Returns the place after its last entry, and whether bytes follow it that
-/// are no entry.
+/// are not an entry.
 fn check(path: &Path, log: &File, marked: Place) -> Result<(Place, bool), StoreError> {
     let mut scanner = scanner(path, log, marked)?;
     let mut is_marked = scanner.place() == marked;

@@ -1,3 +1,6 @@
+//! Journals that are opened again after crashes and damage. The bytes of single entries and marks
+//! are tested in their own files.
+
 use std::fs;
 
 use super::*;
