@@ -191,14 +191,18 @@ impl Driver {
     ) -> Result<Option<Answer>, Refusal> {
         self.requests += 1;
         let asked = RequestId(self.requests);
-        for command in self.core.handle(time(at), event(asked)) {
-            if let Command::Reply { to, answer } = command
-                && to == asked
-            {
-                return answer.map(Some);
+        let mut events = vec![event(asked)];
+        let mut found = None;
+        while let Some(event) = events.pop() {
+            for command in self.core.handle(time(at), event) {
+                match command {
+                    Command::Reply { to, answer } if to == asked => found = Some(answer),
+                    Command::Reply { .. } | Command::Persist(_) => {}
+                    Command::Propose(request) => events.push(request.answer()),
+                }
             }
         }
-        Ok(None)
+        found.transpose()
     }
 }
 

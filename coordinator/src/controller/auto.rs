@@ -6,12 +6,11 @@
 //! study back. On the benchmarks of `docs/benchmarks.md` it is as good as the best of its parts,
 //! within noise.
 
-use std::collections::BTreeMap;
-
 use edgesmith_common::TrialNumber;
 use edgesmith_search_space::{Genotype, Space};
 use rand::{Rng, RngExt};
 
+use super::fitness::Fitness;
 use super::model_based::{Arithmetic, ModelBased};
 use super::{Controller, FinishedTrial, Proposal};
 
@@ -24,75 +23,144 @@ const INITIAL: usize = 12;
 #[derive(Debug)]
 pub struct Auto {
     model: ModelBased,
-    /// Which part made each proposal.
-    proposers: BTreeMap<TrialNumber, &'static str>,
+}
+
+/// A part of the portfolio.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Random trials, before the model is used.
+    Random,
+    /// An incumbent with one changed choice.
+    Mutation,
+    /// The model.
+    ModelBased,
+}
+
+impl Part {
+    /// The name that users see.
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Random => "random",
+            Part::Mutation => "mutation",
+            Part::ModelBased => "model-based",
+        }
+    }
+}
+
+/// Counts the trials of a study as [`Auto`] does. It says which part proposes a trial without a
+/// model at hand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Portfolio {
+    /// Trials whose result shows something about their candidate.
+    observed: usize,
+    /// Those of them that were measured.
+    completed: usize,
+    /// Trials that are proposed and not finished.
+    running: usize,
+}
+
+impl Portfolio {
+    /// The part that proposes trial `number`, from what is known now.
+    pub fn part(&self, number: TrialNumber) -> Part {
+        if self.observed + self.running < INITIAL || self.completed < 2 {
+            Part::Random
+        } else if number.0 % EVERY == EVERY - 1 {
+            Part::Mutation
+        } else {
+            Part::ModelBased
+        }
+    }
+
+    /// A trial was proposed, or is tried again.
+    pub fn propose(&mut self) {
+        self.running += 1;
+    }
+
+    /// A trial that was proposed has finished.
+    pub fn finish(&mut self, finished: &FinishedTrial) {
+        self.running = self.running.saturating_sub(1);
+        match finished {
+            FinishedTrial::Complete { .. } => {
+                let counts = usize::from(Fitness::of(finished).is_some());
+                self.observed += counts;
+                self.completed += counts;
+            }
+            FinishedTrial::Infeasible { .. } | FinishedTrial::Pruned { .. } => self.observed += 1,
+            FinishedTrial::Failed { .. } => {}
+        }
+    }
 }
 
 impl Auto {
     /// A controller of `space`; `arithmetic` as for [`ModelBased::new`].
     pub fn new(space: Space, arithmetic: Option<Arithmetic>) -> Self {
-        Self { model: ModelBased::new(space, INITIAL, arithmetic), proposers: BTreeMap::new() }
+        Self { model: ModelBased::new(space, INITIAL, arithmetic) }
     }
 
-    /// Which part proposes trial `number`. It depends on the number and on what is known now.
-    fn proposer(&self, number: TrialNumber) -> &'static str {
-        if !self.model.is_ready() {
-            "random"
-        } else if number.0 % EVERY == EVERY - 1 && self.model.incumbents().next().is_some() {
-            "mutation"
-        } else {
-            "model-based"
-        }
+    fn portfolio(&self) -> Portfolio {
+        let (observed, completed) = self.model.counts();
+        Portfolio { observed, completed, running: self.model.history().running() }
     }
 }
 
 impl Controller for Auto {
     fn suggest(&self, number: TrialNumber, rng: &mut dyn Rng) -> Option<Proposal> {
-        if self.proposer(number) != "mutation" {
-            return self.model.suggest(number, rng);
+        match self.portfolio().part(number) {
+            Part::Random | Part::ModelBased => self.model.suggest(number, rng),
+            Part::Mutation => {
+                let incumbents: Vec<(TrialNumber, &Genotype)> = self.model.incumbents().collect();
+                let history = self.model.history();
+                history.first_fresh(rng, |rng| {
+                    let (parent, genotype) = incumbents[rng.random_range(0..incumbents.len())];
+                    (history.space().mutate(genotype, 1, rng), vec![parent])
+                })
+            }
         }
-        let incumbents: Vec<(TrialNumber, &Genotype)> = self.model.incumbents().collect();
-        let history = self.model.history();
-        history.first_fresh(rng, |rng| {
-            let (parent, genotype) = incumbents[rng.random_range(0..incumbents.len())];
-            (history.space().mutate(genotype, 1, rng), vec![parent])
-        })
     }
 
     fn proposed(&mut self, number: TrialNumber, proposal: &Proposal) {
-        // The first proposal of a trial counts, even if the trial is tried again later.
-        let proposer = self.proposer(number);
-        self.proposers.entry(number).or_insert(proposer);
         self.model.proposed(number, proposal);
     }
 
     fn update(&mut self, finished: &FinishedTrial) {
         self.model.update(finished);
     }
-
-    fn proposed_by(&self, number: TrialNumber) -> Option<&'static str> {
-        self.proposers.get(&number).copied()
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::conformance::{medium_space, proposal};
+    use super::super::conformance::{Call, medium_space, result, study_with};
     use super::*;
 
     #[test]
-    fn it_reports_which_part_made_each_proposal() {
+    fn the_portfolio_counts_as_the_model_does_and_names_the_part() {
         let mut auto = Auto::new(medium_space(), None);
-        for n in 0..40 {
-            let number = TrialNumber(n);
-            let next = proposal(&auto, n);
-            auto.proposed(number, &next);
-            let objectives = vec![f64::from(next.genotype.indices().iter().sum::<u16>())];
-            auto.update(&FinishedTrial::Complete { number, objectives, violation: 0.0 });
+        let calls = study_with(&mut auto, 80, result);
+        let mut portfolio = Portfolio::default();
+        let mut followed = Auto::new(medium_space(), None);
+        let mut parts = Vec::new();
+        for call in &calls {
+            match call {
+                Call::Proposed(number, proposal) => {
+                    parts.push(portfolio.part(TrialNumber(*number)));
+                    portfolio.propose();
+                    followed.proposed(TrialNumber(*number), proposal);
+                }
+                Call::Finished(finished) => {
+                    portfolio.finish(finished);
+                    followed.update(finished);
+                }
+            }
+            assert_eq!(portfolio, followed.portfolio());
         }
-        let by = |n| auto.proposed_by(TrialNumber(n));
-        assert_eq!((by(0), by(11)), (Some("random"), Some("random")));
-        assert_eq!((by(12), by(19), by(20)), (Some("model-based"), Some("mutation"), by(12)));
-        assert_eq!(by(40), None);
+        assert_eq!(
+            portfolio.observed + portfolio.running,
+            auto.model.history().running() + auto.model.counts().0
+        );
+        assert_eq!((parts[0], parts[11]), (Part::Random, Part::Random));
+        assert_eq!(
+            (parts[38], parts[39], parts[40]),
+            (Part::ModelBased, Part::Mutation, Part::ModelBased)
+        );
     }
 }

@@ -16,7 +16,7 @@ use edgesmith_common::{StudySpec, TrialNumber};
 use edgesmith_search_space::{CellIdentity, CellSpace, Genotype, Space};
 
 use super::conformance::{ALL, Call, Make, medium_space, result, study_with, tiny_space};
-use super::{Controller, FinishedTrial, Proposal, build};
+use super::{Controller, FinishedTrial, Portfolio, Proposal, build, portfolio};
 
 const TRIALS: u32 = 60;
 
@@ -48,11 +48,21 @@ fn loss(genotype: &Genotype, factor: usize) -> f64 {
 }
 
 /// The first four bytes of a hash over all proposals of a study.
-fn fingerprint(controller: &mut dyn Controller, problem: Problem) -> u32 {
+fn fingerprint(
+    controller: &mut dyn Controller,
+    mut portfolio: Option<Portfolio>,
+    problem: Problem,
+) -> u32 {
     let calls = study_with(controller, TRIALS, problem);
     let mut hasher = blake3::Hasher::new();
     for call in &calls {
-        let Call::Proposed(number, proposal) = call else { continue };
+        let (number, proposal) = match call {
+            Call::Proposed(number, proposal) => (number, proposal),
+            Call::Finished(finished) => {
+                portfolio.iter_mut().for_each(|of| of.finish(finished));
+                continue;
+            }
+        };
         hasher.update(&number.to_le_bytes());
         for index in proposal.genotype.indices() {
             hasher.update(&index.to_le_bytes());
@@ -60,8 +70,9 @@ fn fingerprint(controller: &mut dyn Controller, problem: Problem) -> u32 {
         for parent in &proposal.parents {
             hasher.update(&parent.0.to_le_bytes());
         }
-        let part = controller.proposed_by(TrialNumber(*number)).unwrap_or_default();
+        let part = portfolio.map(|of| of.part(TrialNumber(*number)).name()).unwrap_or_default();
         hasher.update(part.as_bytes());
+        portfolio.iter_mut().for_each(Portfolio::propose);
     }
     u32::from_le_bytes(*hasher.finalize().as_bytes().first_chunk().expect("32 bytes"))
 }
@@ -77,8 +88,11 @@ fn compare<const N: usize>(found: &[(&str, [u32; N])], expected: &[(&str, [u32; 
 }
 
 fn compare_all(space: &Space, expected: &[(&str, [u32; 3])]) {
-    let fingerprints = |make: Make| PROBLEMS.map(|p| fingerprint(&mut *make(space.clone()), p));
-    compare(&ALL.map(|(name, make)| (name, fingerprints(make))), expected);
+    let fingerprints = |name: &str, make: Make| {
+        let portfolio = (name == "auto").then(Portfolio::default);
+        PROBLEMS.map(|problem| fingerprint(&mut *make(space.clone()), portfolio, problem))
+    };
+    compare(&ALL.map(|(name, make)| (name, fingerprints(name, make))), expected);
 }
 
 #[test]
@@ -144,7 +158,8 @@ const TINY: [(&str, [u32; 3]); 11] = [
 #[test]
 fn studies_that_train_are_searched_as_before() {
     let found = STUDIES.map(|(name, objectives, settings)| {
-        let run = |problem: Problem| fingerprint(&mut *build(&spec(objectives, settings)), problem);
+        let spec = spec(objectives, settings);
+        let run = |problem: Problem| fingerprint(&mut *build(&spec), portfolio(&spec), problem);
         let values = if objectives == 2 {
             [run(PROBLEMS[1]), run(PROBLEMS[2])]
         } else {

@@ -33,7 +33,7 @@ mod regularized_evolution;
 mod reinforce;
 mod reward;
 
-pub use auto::Auto;
+pub use auto::{Auto, Part, Portfolio};
 pub use local_search::LocalSearch;
 pub use model_based::ModelBased;
 pub use nsga2::Nsga2;
@@ -69,11 +69,6 @@ pub trait Controller: Send {
     /// Reports that the trial was recorded (also called in replay). If it failed and is tried
     /// again, this is called again.
     fn proposed(&mut self, number: TrialNumber, proposal: &Proposal);
-
-    /// Which part of a portfolio proposed a trial; `None` if the algorithm has no parts.
-    fn proposed_by(&self, _number: TrialNumber) -> Option<&'static str> {
-        None
-    }
 
     /// Reports that a trial finished. Trials that were never proposed, or finished before, change
     /// nothing.
@@ -119,6 +114,22 @@ impl FinishedTrial {
             | FinishedTrial::Infeasible { number }
             | FinishedTrial::Failed { number } => *number,
         }
+    }
+}
+
+/// The portfolio that a study asks for, with nothing proposed yet; `None` if its algorithm has no
+/// parts.
+pub fn portfolio(spec: &StudySpec) -> Option<Portfolio> {
+    match spec.algorithm {
+        AlgorithmSpec::Auto => Some(Portfolio::default()),
+        AlgorithmSpec::Random
+        | AlgorithmSpec::RegularizedEvolution { .. }
+        | AlgorithmSpec::ModelBased { .. }
+        | AlgorithmSpec::Nsga2 { .. }
+        | AlgorithmSpec::Nsga3 { .. }
+        | AlgorithmSpec::LocalSearch
+        | AlgorithmSpec::Reinforce { .. }
+        | AlgorithmSpec::Ppo { .. } => None,
     }
 }
 

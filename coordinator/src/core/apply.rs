@@ -1,10 +1,13 @@
 //! Applies records to the state, both live and in replay. Nothing here makes decisions.
 
+use std::sync::Arc;
+
 use edgesmith_common::{AttemptId, StudyName, TaskId, TrialValues};
 
 use super::fronts::Fronts;
 use super::import::Candidates;
 use super::latency::Predictors;
+use super::learner::Learner;
 use super::machines::Machines;
 use super::rungs::Rungs;
 use super::screening::Screening;
@@ -113,6 +116,7 @@ impl Core {
                 study.add_task(*task, kind)?;
                 study.budget_used += 1;
                 study.unfinished += 1;
+                study.ruled_out_in_a_row = 0;
                 if let Some(rungs) = &mut study.rungs {
                     rungs.begin();
                 }
@@ -150,7 +154,8 @@ impl Core {
                     trial.training_attempts += u32::from(trains);
                 }
                 let (study, task, worker) = (study.clone(), *task, *worker);
-                let started = Attempt { study, task, worker, expires, progress: None };
+                let started =
+                    Attempt { study, task, worker, expires, answers: None, progress: None };
                 if self.running.insert(*attempt, started).is_some() {
                     return Err(format!("attempt {attempt} is already running"));
                 }
@@ -233,16 +238,16 @@ impl Core {
         if self.studies.contains_key(&name) {
             return Err(format!("study {name} already exists"));
         }
-        let controller = (self.build_controller)(&spec);
         let metric = spec.training_metric().metric;
         let rungs = spec.fidelity.clone().map(|fidelity| Rungs::new(fidelity, metric));
         let screening = spec.training().and_then(|work| work.screening).map(Screening::new);
         let mut study = Study {
+            learner: Learner::new(&spec),
             fronts: Fronts::new(&spec),
             latency: Predictors::new(&spec),
             resolved: spec.to_resolved().into(),
             filed: spec.budget.clone(),
-            spec,
+            spec: Arc::new(spec),
             created: self.next.study,
             created_at_ms: *at_ms,
             teacher_weights: *teacher_weights,
@@ -256,11 +261,11 @@ impl Core {
             rungs,
             screening,
             tasks: Tasks::default(),
-            controller,
             clock: StudyClock::at(0, now),
             budget_used: 0,
             unfinished: 0,
             hopeless_in_a_row: 0,
+            ruled_out_in_a_row: 0,
             simulated_seconds: 0.0,
             names: Default::default(),
             machines: Machines::default(),
@@ -291,6 +296,7 @@ impl Core {
         if !state.is_ended() {
             return Ok(());
         }
+        study.learner.rest();
         if study.unfinished > 0 {
             return Err(format!("study {name} ends with unfinished trials"));
         }
@@ -320,7 +326,7 @@ impl Core {
         }
         let mut study =
             self.studies.remove(old).ok_or_else(|| format!("there is no study {old}"))?;
-        study.spec.name = new.clone();
+        Arc::make_mut(&mut study.spec).name = new.clone();
         study.resolved = study.spec.to_resolved().into();
         self.studies.insert(new.clone(), study);
         let running = self.running.values_mut().map(|attempt| &mut attempt.study);

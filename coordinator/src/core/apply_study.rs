@@ -16,7 +16,7 @@ use super::promotion::point;
 use super::study::{Stage, Study, Teacher, Trial};
 use super::task::{Task, TaskKind};
 use super::{StagesKey, TrialEnding};
-use crate::controller::{FinishedTrial, Proposal};
+use crate::controller::FinishedTrial;
 
 impl Study {
     pub(super) fn trial_mut(&mut self, number: TrialNumber) -> Result<&mut Trial, Contradiction> {
@@ -39,12 +39,12 @@ impl Study {
             ));
         }
         let genotype = self.spec.space.genotype(genotype.to_vec()).map_err(|e| e.to_string())?;
-        let proposal = Proposal { genotype: genotype.clone(), parents: parents.to_vec() };
-        self.controller.proposed(number, &proposal);
+        let part = self.learner.propose(number);
         let (parents, rungs) = (parents.to_vec(), Vec::new());
         self.trials.push(Trial {
             genotype,
             parents,
+            part,
             imported: false,
             attempts: 0,
             training_attempts: 0,
@@ -67,8 +67,8 @@ impl Study {
     ) -> Result<(), Contradiction> {
         let stage = Stage::Infeasible { reason: reason.to_owned(), values: None };
         self.add_trial(number, genotype, parents, stage)?;
-        self.controller.update(&FinishedTrial::Infeasible { number });
-        Ok(())
+        self.ruled_out_in_a_row += 1;
+        self.note_finished(number)
     }
 
     pub(super) fn add_task(&mut self, id: TaskId, kind: TaskKind) -> Result<(), Contradiction> {
@@ -322,8 +322,7 @@ impl Study {
             let feasible = self.violation(values) == 0.0;
             self.fronts.note(number.0 as usize, values, feasible);
         }
-        let finished = self.finished_trial(number)?;
-        self.controller.update(&finished);
+        self.note_finished(number)?;
         Ok(attempts)
     }
 

@@ -7,13 +7,13 @@ use std::time::Duration;
 use edgesmith_common::spec::Difference;
 use edgesmith_common::{ArtifactHash, AttemptId, StudyName, TaskId, TrialNumber, Work, WorkerId};
 
-use super::{Record, RequestId, StudyState};
+use super::{ProposalRequest, Record, RequestId, StudyState};
 
 /// Something the runtime has to do. Commands of one [`handle`](super::Core::handle) call, and of
 /// several calls in a row, are one unit: the runtime first appends all their records in order in
 /// one durable write, then sends the replies. If the write fails, no reply goes out and the process
 /// ends, because the core is ahead of its store.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub enum Command {
     /// Append this to the store.
     Persist(Box<Record>),
@@ -24,6 +24,9 @@ pub enum Command {
         /// With what.
         answer: Result<Answer, Refusal>,
     },
+    /// Compute this beside the core, and send the [answer](ProposalRequest::answer) back as an
+    /// event. Only this process waits for it, so it is not stored.
+    Propose(Box<ProposalRequest>),
 }
 
 /// The answer to a request that succeeded. Each kind of event has its own.

@@ -5,7 +5,7 @@ use edgesmith_common::{
     WorkerId, WorkerInfo,
 };
 
-use super::{KnownTrial, Time};
+use super::{KnownTrial, ProposalAnswer, Time};
 
 /// Identifies a pending request. The runtime chooses the numbers. Every event that carries one is
 /// answered by exactly one [`Command::Reply`](super::Command::Reply) unless it is
@@ -14,7 +14,7 @@ use super::{KnownTrial, Time};
 pub struct RequestId(pub u64);
 
 /// Something that happened.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Event {
     /// A user submits a study.
     Submit {
@@ -94,10 +94,10 @@ pub enum Event {
         /// When to answer that there is no task.
         deadline: Time,
     },
-    /// The client of a pending request is gone. The request is dropped, so that no task is leased
-    /// to it.
+    /// The client of a request is gone and has not got the answer. If the request still waits, it is
+    /// dropped. If a task was leased to it, the task is taken back.
     Abandoned {
-        /// Which request; no effect if it was answered already.
+        /// Which request.
         to: RequestId,
     },
     /// A worker reports that it is alive and which attempts it holds. This extends their leases.
@@ -128,6 +128,11 @@ pub enum Event {
         to: RequestId,
         /// Who.
         worker: WorkerId,
+    },
+    /// The algorithm of a study answers a [request](super::Command::Propose).
+    Proposed {
+        /// Its answer.
+        answer: Box<ProposalAnswer>,
     },
     /// Time has passed: acts on every deadline that `now` has reached. No other event acts on
     /// deadlines. So a heartbeat that waited in the runtime's queue while the process was suspended

@@ -148,9 +148,7 @@ impl Study {
         self.fronts.note(number.0 as usize, &values, feasible);
         self.add_trial(number, genotype, &[], Stage::Complete(values))?;
         self.trial_mut(number)?.imported = true;
-        let finished = self.finished_trial(number)?;
-        self.controller.update(&finished);
-        Ok(())
+        self.note_finished(number)
     }
 }
 

@@ -14,6 +14,9 @@ use super::study::Study;
 /// The least share of a network's weights that a donor must provide. Below it the network starts
 /// from new weights, because a few epochs cannot train a larger part.
 const LEAST_SHARE: f64 = 0.5;
+/// How many of the latest trained trials are looked at for the nearest, so that the work for a
+/// proposal does not grow with the study.
+const LATEST: usize = 4096;
 /// How many of the nearest trials are compared; the one that provides most weights becomes the
 /// donor.
 const NEAREST: usize = 16;
@@ -59,7 +62,7 @@ impl Study {
         best.map(|(_, number)| number)
     }
 
-    /// Trials with weights, ordered by the number of choices in which they differ, nearest first.
+    /// Of the latest trials with weights, the nearest, ordered by the number of choices in which they differ, nearest first.
     /// Among equally near ones the latest comes first, because its inherited weights have been
     /// trained longest.
     fn nearest(&self, genotype: &Genotype) -> Vec<TrialNumber> {
@@ -70,6 +73,7 @@ impl Study {
         let numbers = (0..self.trials.len() as u32).rev().map(TrialNumber);
         let mut near: Vec<(usize, TrialNumber)> = numbers
             .filter(|number| self.has_weights(*number))
+            .take(LATEST)
             .map(|number| (distance(&self.trials[number.0 as usize].genotype), number))
             .collect();
         near.sort_by_key(|(distance, _)| *distance);

@@ -97,6 +97,7 @@ impl Turn<'_> {
             self.mend_data(study);
             self.core.workers.readmit(study);
             self.core.version += 1;
+            self.opens = true;
         }
     }
 

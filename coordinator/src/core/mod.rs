@@ -33,6 +33,7 @@ mod import;
 mod inheritance;
 mod invariants;
 mod latency;
+mod learner;
 mod lifecycle;
 mod machines;
 mod objectives;
@@ -68,6 +69,7 @@ pub use ids::UsedIds;
 pub use import::KnownTrial;
 pub use latency::PredictionView;
 pub use machines::UnlikeMachines;
+pub use propose::{ProposalAnswer, ProposalRequest};
 pub use queries::{Exclusion, StudyView, TeacherView, TrialCounts, TrialView, WorkerView};
 pub use record::{AttemptEnding, Record, StudyState, TrialEnding};
 pub use stages::StagesKey;
@@ -152,6 +154,8 @@ struct Attempt {
     /// joins again.
     worker: WorkerId,
     expires: Time,
+    /// The request that it answered; `None` after a restart.
+    answers: Option<RequestId>,
     /// What the worker reported last: share done, `0..=1`, and stage.
     progress: Option<(f64, String)>,
 }
@@ -178,6 +182,10 @@ struct Turn<'a> {
     core: &'a mut Core,
     now: Time,
     commands: Vec<Command>,
+    /// Whether something changed that may give work to a worker that waits.
+    opens: bool,
+    /// Whether a request for work has come that was not looked at yet; it is the last one.
+    asked: bool,
 }
 
 impl Core {
@@ -218,7 +226,7 @@ impl Core {
     ///
     /// See [`Command`] for what the runtime has to do with the result.
     pub fn handle(&mut self, now: Time, event: Event) -> Vec<Command> {
-        let mut turn = Turn { core: self, now, commands: Vec::new() };
+        let mut turn = Turn { core: self, now, commands: Vec::new(), opens: false, asked: false };
         turn.decide(event);
         turn.settle();
         turn.commands
@@ -271,7 +279,7 @@ impl Turn<'_> {
                 self.reply(to, answer);
             }
             Event::Lease { to, worker, deadline } => self.park(to, worker, deadline),
-            Event::Abandoned { to } => self.core.parked.retain(|parked| parked.to != to),
+            Event::Abandoned { to } => self.abandon(to),
             Event::Heartbeat { to, worker, running } => {
                 let answer = self.heartbeat(worker, running);
                 self.reply(to, answer);
@@ -284,14 +292,23 @@ impl Turn<'_> {
                 let answer = self.leave(worker);
                 self.reply(to, answer);
             }
+            Event::Proposed { answer } => self.proposed(*answer),
             Event::Tick => self.expire(),
         }
     }
 
-    /// Hands out all work that can be handed out, and ends studies that are done.
+    /// Hands out all work that can be handed out, and ends studies that are done. Requests that wait
+    /// are looked at only if something changed that may have work for them.
     fn settle(&mut self) {
         self.end_hours();
         self.ask_for_data_hashes();
+        if !self.opens {
+            // Nothing has changed for those that wait already.
+            self.serve_new();
+        }
+        if !self.opens {
+            return;
+        }
         self.stop_at_rungs();
         self.screen();
         self.serve_parked();
@@ -308,6 +325,7 @@ impl Turn<'_> {
         self.core
             .apply(&record, self.now)
             .unwrap_or_else(|why| unreachable!("the core decided on {record:?}, but {why}"));
+        self.opens |= record.opens_work();
         self.commands.push(Command::Persist(Box::new(record)));
     }
 

@@ -15,6 +15,7 @@ use super::machines::{Machines, UnlikeMachines};
 use super::study::{Data, Stage, Study, Teacher, Trial};
 use super::task::Queue;
 use super::{Core, PredictionView, Refusal, StagesKey, StudyState, Time};
+use crate::controller::Part;
 
 /// A study and its progress, as shown to users.
 #[derive(Debug, Clone, PartialEq)]
@@ -517,11 +518,7 @@ impl Study {
             training_attempts: trial.training_attempts,
             parents: trial.parents.clone(),
             inherits_from: trial.donor,
-            proposed_by: if trial.imported {
-                Some("import")
-            } else {
-                self.controller.proposed_by(TrialNumber(number as u32))
-            },
+            proposed_by: if trial.imported { Some("import") } else { trial.part.map(Part::name) },
         }
     }
 

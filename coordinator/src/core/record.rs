@@ -316,6 +316,44 @@ pub enum Record {
 }
 
 impl Record {
+    /// Whether there may be work afterwards that a waiting worker could not get before.
+    pub(super) fn opens_work(&self) -> bool {
+        match self {
+            // They take work, or change nothing that workers wait for.
+            Record::AttemptStarted { .. }
+            | Record::TrialInherits { .. }
+            | Record::StudyRenamed { .. }
+            | Record::WorkerIdsReserved { .. }
+            | Record::IdsReserved { .. } => false,
+            Record::StudyCreated { .. }
+            | Record::DataCheckWanted { .. }
+            | Record::DataChecked { .. }
+            | Record::DataDamaged { .. }
+            | Record::DataTrusted { .. }
+            | Record::BudgetExtended { .. }
+            | Record::TeacherRetried { .. }
+            | Record::TeacherMeasuredAgain { .. }
+            | Record::TrialRetried { .. }
+            | Record::StudyStateChanged { .. }
+            | Record::StudyDeleted { .. }
+            | Record::ProposalsEnded { .. }
+            | Record::TrialProposed { .. }
+            | Record::TrialInfeasible { .. }
+            | Record::TrialTooSlow { .. }
+            | Record::TrialScored { .. }
+            | Record::TrialImported { .. }
+            | Record::AttemptEnded { .. }
+            | Record::TeacherTrained { .. }
+            | Record::TrialTrained { .. }
+            | Record::TrialLookedUp { .. }
+            | Record::Measured { .. }
+            | Record::TrialFinished { .. }
+            | Record::TaskGivenUp { .. }
+            | Record::RungReached { .. }
+            | Record::TrialPromoted { .. } => true,
+        }
+    }
+
     /// The study that it is about, by its name at the time; `None` if it is about none.
     pub fn study(&self) -> Option<&StudyName> {
         match self {

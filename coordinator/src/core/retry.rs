@@ -8,7 +8,6 @@ use super::promotion::point;
 use super::study::{Stage, Study, Teacher};
 use super::task::TaskKind;
 use super::{Answer, Record, Refusal, StudyState, TrialEnding, Turn};
-use crate::controller::Proposal;
 
 impl Turn<'_> {
     /// Tries again what failed in a study: all failed trials or one, the teacher, the data check.
@@ -54,6 +53,7 @@ impl Turn<'_> {
         }
         self.core.workers.readmit(name);
         self.core.version += 1;
+        self.opens = true;
         Ok(Answer::Retried { trials: failed.len() as u32, data, teacher, measured })
     }
 
@@ -149,7 +149,6 @@ impl Study {
         let (on_rung, in_batch) = (stage == Stage::OnRung, stage == Stage::Scored);
         trial.stage = stage;
         let (score, genotype) = (trial.score, trial.genotype.clone());
-        let proposal = Proposal { genotype: genotype.clone(), parents: trial.parents.clone() };
         self.unfinished += 1;
         if let Some(rungs) = &mut self.rungs {
             rungs.resume(reached);
@@ -161,7 +160,7 @@ impl Study {
             screening.add(number, point(&self.spec, &genotype, score));
         }
         // It is running again, and its result is still to come.
-        self.controller.proposed(number, &proposal);
+        self.learner.propose(number);
         match kind {
             Some((task, kind)) => self.add_task(task, kind),
             None => self.add_measure_tasks(Some(number), measure),

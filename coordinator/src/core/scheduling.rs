@@ -100,7 +100,7 @@ fn next_of((name, study): (&StudyName, &Study), id: WorkerId, workers: &Workers)
         None if study.tasks.waiting(queue).count() > MOST_AVOIDED => None,
         None => match study.next_promotion() {
             Some(number) => Some(Next::Promote(number)),
-            None => study.wants_proposal().then_some(Next::Propose),
+            None => study.asks_for_proposal().then_some(Next::Propose),
         },
     }
 }

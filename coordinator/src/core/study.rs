@@ -13,16 +13,17 @@ use edgesmith_search_space::Genotype;
 use super::fronts::Fronts;
 use super::import::Candidates;
 use super::latency::Predictors;
+use super::learner::Learner;
 use super::machines::Machines;
 use super::rungs::Rungs;
 use super::screening::Screening;
 use super::task::{Queue, Tasks};
 use super::{StagesKey, StudyState, Time};
-use crate::controller::Controller;
+use crate::controller::Part;
 
 /// A study and everything that is known about it.
 pub(super) struct Study {
-    pub(super) spec: StudySpec,
+    pub(super) spec: Arc<StudySpec>,
     /// The budget in the text of the study file. That of `spec` may have become larger since.
     pub(super) filed: Budget,
     /// `spec` as text, as it is sent in leases and statuses.
@@ -49,7 +50,7 @@ pub(super) struct Study {
     /// Candidates that are compared before training; `None` if all are trained.
     pub(super) screening: Option<Screening>,
     pub(super) tasks: Tasks,
-    pub(super) controller: Box<dyn Controller>,
+    pub(super) learner: Learner,
     pub(super) clock: StudyClock,
     /// Trials that count against the budget: all except imported, infeasible and screened-out ones.
     pub(super) budget_used: u32,
@@ -58,6 +59,9 @@ pub(super) struct Study {
     /// Consecutive trials that a worker found infeasible, since the last trial that ended
     /// otherwise.
     pub(super) hopeless_in_a_row: u32,
+    /// Consecutive candidates that were ruled out before training, since the last one that was
+    /// not.
+    pub(super) ruled_out_in_a_row: u32,
     /// The names of the figures of the last complete trial, shared with the next ones.
     pub(super) names: [FigureNames; 3],
     /// The machines that measured its latencies.
@@ -108,6 +112,8 @@ pub(super) enum Teacher {
 pub(super) struct Trial {
     pub(super) genotype: Genotype,
     pub(super) parents: Vec<TrialNumber>,
+    /// Which part of a portfolio proposed it; `None` if the algorithm has no parts.
+    pub(super) part: Option<Part>,
     /// Whether it was imported with its results.
     pub(super) imported: bool,
     /// Number of attempts, of all its tasks together.
@@ -182,9 +188,14 @@ impl Stage {
 }
 
 impl Study {
-    /// Whether to propose another trial when a worker is free.
+    /// Whether another trial is wanted when a worker is free.
     pub(super) fn wants_proposal(&self) -> bool {
         self.state == StudyState::Running && self.may_propose()
+    }
+
+    /// Whether to ask for another trial when a worker is free: it is wanted, and not under way.
+    pub(super) fn asks_for_proposal(&self) -> bool {
+        self.wants_proposal() && !self.learner.is_away()
     }
 
     /// Whether more trials will be proposed, now or after the study is resumed.
@@ -259,7 +270,7 @@ impl Study {
 impl Study {
     /// The study as its file describes it, without later extensions of the budget.
     pub(super) fn as_filed(&self) -> StudySpec {
-        let mut spec = self.spec.clone();
+        let mut spec = StudySpec::clone(&self.spec);
         spec.set_budget(self.filed.clone(), None);
         spec
     }
@@ -269,10 +280,11 @@ impl Study {
         if source.is_some() {
             self.filed = budget.clone();
         }
-        self.spec.set_budget(budget.clone(), source);
+        Arc::make_mut(&mut self.spec).set_budget(budget.clone(), source);
         self.resolved = self.spec.to_resolved().into();
         self.proposals_ended = None;
         self.hopeless_in_a_row = 0;
+        self.ruled_out_in_a_row = 0;
     }
 }
 

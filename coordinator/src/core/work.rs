@@ -98,8 +98,22 @@ impl Turn<'_> {
     /// work.
     pub(super) fn park(&mut self, to: RequestId, worker: WorkerId, deadline: Time) {
         match self.heard_from(worker) {
-            Ok(()) => self.core.parked.push_back(Parked { to, worker, deadline }),
+            Ok(()) => {
+                self.core.parked.push_back(Parked { to, worker, deadline });
+                self.asked = true;
+            }
             Err(refusal) => self.reply(to, Err(refusal)),
+        }
+    }
+
+    /// The client of a request is gone. What was leased to it goes to others at once: no worker
+    /// knows of it, so none would report it.
+    pub(super) fn abandon(&mut self, to: RequestId) {
+        self.core.parked.retain(|parked| parked.to != to);
+        let mut running = self.core.running.iter();
+        let leased = running.find(|(_, attempt)| attempt.answers == Some(to));
+        if let Some((&attempt, _)) = leased {
+            self.leave_behind(attempt);
         }
     }
 
@@ -129,10 +143,31 @@ impl Turn<'_> {
 
     /// Answers waiting requests for work, oldest first, as long as there is work for them.
     pub(super) fn serve_parked(&mut self) {
+        self.asked = false;
+        // Workers for which there was nothing. There is nothing for others of their kind either.
+        let mut idle: Vec<WorkerId> = Vec::new();
         for parked in std::mem::take(&mut self.core.parked) {
-            if !self.serve(parked.to, parked.worker) {
+            let alike = |other: &WorkerId| self.core.workers.are_alike(parked.worker, *other);
+            let hopeless = idle.iter().any(alike);
+            if hopeless || !self.serve(parked.to, parked.worker) {
+                let free = |known: &Worker| known.has_free_slot();
+                if !hopeless && self.core.workers.get(parked.worker).is_some_and(free) {
+                    idle.push(parked.worker);
+                }
                 self.core.parked.push_back(parked);
             }
+        }
+    }
+
+    /// Answers the request that has just come, if there is work for it.
+    pub(super) fn serve_new(&mut self) {
+        if !std::mem::take(&mut self.asked) {
+            return;
+        }
+        if let Some(parked) = self.core.parked.pop_back()
+            && !self.serve(parked.to, parked.worker)
+        {
+            self.core.parked.push_back(parked);
         }
     }
 
@@ -153,11 +188,14 @@ impl Turn<'_> {
             }
             match pick(worker, &self.core.workers, self.core.studies.iter()) {
                 None => return false,
-                // After this there is a new task, or the study proposes no more trials.
+                // Its algorithm is away after this, so it is not picked again.
                 Some(Pick::Propose(study)) => self.propose(&study),
                 Some(Pick::Promote(study, number)) => self.promote(&study, number),
                 Some(Pick::Task(study, task)) => {
                     let lease = self.lease(study, task, worker);
+                    if let Some(started) = self.core.running.get_mut(&lease.attempt) {
+                        started.answers = Some(to);
+                    }
                     self.reply(to, Ok(Answer::Leased(Box::new(lease))));
                     return true;
                 }
@@ -215,6 +253,8 @@ impl Turn<'_> {
     fn disconnect(&mut self, worker: WorkerId) {
         let Some(gone) = self.core.workers.0.remove(&worker) else { return };
         self.core.version += 1;
+        // Another worker may now get what it was excluded from.
+        self.opens = true;
         for attempt in gone.attempts {
             self.lose(attempt);
         }

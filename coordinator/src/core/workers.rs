@@ -111,6 +111,18 @@ impl Workers {
         leaves_if(|known| &known.failed) || leaves_if(|known| &known.too_large)
     }
 
+    /// Whether two workers get the same tasks: it is the same one, or they say the same about
+    /// themselves and nothing is known against either.
+    pub(super) fn are_alike(&self, a: WorkerId, b: WorkerId) -> bool {
+        let (Some(one), Some(other)) = (self.get(a), self.get(b)) else { return false };
+        let plain =
+            |of: &Worker| of.failed.is_empty() && of.too_large.is_empty() && of.excluded.is_empty();
+        let same = |a: &WorkerInfo, b: &WorkerInfo| {
+            a.roles == b.roles && a.class == b.class && a.engines == b.engines
+        };
+        a == b || (plain(one) && plain(other) && same(&one.info, &other.info))
+    }
+
     /// Whether any connected worker can do such tasks of the study.
     pub(super) fn any_can_do(&self, study: &StudyName, needs: &Needs) -> bool {
         self.0.keys().any(|worker| self.can_do(*worker, study, needs))

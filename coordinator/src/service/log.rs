@@ -45,6 +45,7 @@ impl Subject {
             Event::Heartbeat { .. } => Self::Asks("a heartbeat"),
             Event::Report { .. } => Self::Asks("a report"),
             Event::Abandoned { .. } => Self::Asks("a call that was given up"),
+            Event::Proposed { .. } => Self::Asks("a proposal"),
             Event::Tick => Self::Ticks,
         }
     }
@@ -57,6 +58,7 @@ pub fn decided(subject: &Subject, commands: &[Command]) {
             Command::Persist(record) => recorded(record),
             Command::Reply { answer: Ok(answer), .. } => answered(subject, answer),
             Command::Reply { answer: Err(refusal), .. } => refused(subject, refusal),
+            Command::Propose(_) => {}
         }
     }
 }

@@ -16,6 +16,7 @@ mod listener;
 mod local;
 mod log;
 mod models;
+mod proposers;
 mod runtime;
 mod secrets;
 mod status;

@@ -1,14 +1,16 @@
 //! The thread that owns the core and the store.
 //!
 //! It takes all queued messages, passes them to the core, appends all records in one durable write,
-//! and only then releases the replies. So every answer that a client has seen is on disk. Queries
+//! and only then releases the replies. Proposals are computed by other threads
+//! ([`super::proposers`]) and come back as messages. So every answer that a client has seen is on disk. Queries
 //! also wait for that write, because they see what it makes durable. If the write fails, no reply
 //! is released and the thread ends with the error, which the callers get.
 
+use std::any::Any;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,7 @@ use tokio::sync::{oneshot, watch};
 use tonic::Status;
 
 use super::leases::Leases;
+use super::proposers::Proposers;
 use super::{log, status};
 use crate::core::{Answer, Command, Core, Event, RequestId, Time};
 use crate::store::{Store, StoreError};
@@ -23,14 +26,27 @@ use crate::store::{Store, StoreError};
 /// Most messages handled before one write. It bounds the time until the first of them is answered.
 const BATCH: usize = 1024;
 
+/// How long a batch stays open for proposals that it asked for. A cheap algorithm answers within
+/// this time, which is about that of a write, so a worker that reports and asks again costs one
+/// write. It also bounds what an expensive one adds to the time of everybody's answers.
+const PROPOSAL_WAIT: Duration = Duration::from_micros(300);
+
 /// A message to the thread.
 enum Message {
-    /// An event, and where to send its answer; `None` if the event has no request.
-    Event(Box<Event>, Option<(RequestId, oneshot::Sender<Result<Answer, Status>>)>),
+    /// Events that are handled in one batch.
+    Events(Vec<Asked>),
     /// A query. The function that it returns is run after the write.
     Query(Query),
+    /// The answer of an algorithm, or what a bug of it panicked with.
+    Proposed(Result<Event, Box<dyn Any + Send>>),
     /// Stop. Messages sent earlier are still handled.
     Stop,
+}
+
+/// An event, and where to send its answer; `None` if the event has no request.
+struct Asked {
+    event: Box<Event>,
+    reply: Option<(RequestId, oneshot::Sender<Result<Answer, Status>>)>,
 }
 
 type Query = Box<dyn FnOnce(&Core, Time) -> Release + Send>;
@@ -40,7 +56,7 @@ type Release = Box<dyn FnOnce() + Send>;
 /// are dropped.
 #[derive(Clone)]
 pub struct Handle {
-    sender: Sender<Message>,
+    sender: Arc<Sender<Message>>,
     next: Arc<AtomicU64>,
     start: Instant,
     version: watch::Receiver<u64>,
@@ -55,11 +71,25 @@ pub fn spawn(
     start: Instant,
 ) -> std::io::Result<(Handle, JoinHandle<Result<(), StoreError>>)> {
     let (sender, receiver) = mpsc::channel();
+    let sender = Arc::new(sender);
+    let proposers = Proposers::start()?;
+    let answers = Arc::downgrade(&sender);
     let (version, versions) = watch::channel(core.version());
     let (pending, leases) = Default::default();
     let failure: Arc<OnceLock<String>> = Arc::default();
     let failed = Arc::clone(&failure);
-    let runtime = Runtime { core, store, start, version, pending, leases, failure: failed };
+    let runtime = Runtime {
+        core,
+        store,
+        start,
+        version,
+        pending,
+        leases,
+        failure: failed,
+        proposers,
+        answers,
+        asked: 0,
+    };
     let thread = std::thread::Builder::new().name("core".to_owned());
     let thread = thread.spawn(move || runtime.run(&receiver))?;
     let handle = Handle { sender, next: Arc::default(), start, version: versions, failure };
@@ -70,13 +100,28 @@ impl Handle {
     /// Sends an event to the core and waits for its answer. If the caller stops waiting, the core
     /// is told, so that it does not lease a task to a caller that is gone.
     pub async fn ask(&self, event: impl FnOnce(RequestId) -> Event) -> Result<Answer, Status> {
+        let (asked, waiting) = self.prepare(event);
+        self.send(Message::Events(vec![asked]))?;
+        waiting.answer().await
+    }
+
+    /// Sends two events, the one right after the other, so that one write stores both. Otherwise as
+    /// [`Handle::ask`].
+    pub async fn ask_both(
+        &self,
+        first: impl FnOnce(RequestId) -> Event,
+        second: impl FnOnce(RequestId) -> Event,
+    ) -> Result<(Result<Answer, Status>, Result<Answer, Status>), Status> {
+        let ((first, one), (second, other)) = (self.prepare(first), self.prepare(second));
+        self.send(Message::Events(vec![first, second]))?;
+        Ok(tokio::join!(one.answer(), other.answer()))
+    }
+
+    fn prepare(&self, event: impl FnOnce(RequestId) -> Event) -> (Asked, Waiting<'_>) {
         let to = RequestId(self.next.fetch_add(1, Ordering::Relaxed));
         let (reply, answer) = oneshot::channel();
-        self.send(Message::Event(Box::new(event(to)), Some((to, reply))))?;
-        let mut abandon = Abandon { handle: self, to: Some(to) };
-        let answered = answer.await;
-        abandon.to = None;
-        answered.map_err(|_| self.gone())?
+        let asked = Asked { event: Box::new(event(to)), reply: Some((to, reply)) };
+        (asked, Waiting { handle: self, to: Some(to), answer })
     }
 
     /// Sends a query, which changes nothing, to the core. If the caller stops waiting before it
@@ -140,17 +185,28 @@ fn too_many_leases() -> Status {
     Status::resource_exhausted(text)
 }
 
-/// Tells the core that the caller no longer waits, unless disarmed.
-struct Abandon<'a> {
+/// A caller that waits for its answer. The core is told if it is dropped before.
+struct Waiting<'a> {
     handle: &'a Handle,
+    /// `None` once it is answered.
     to: Option<RequestId>,
+    answer: oneshot::Receiver<Result<Answer, Status>>,
 }
 
-impl Drop for Abandon<'_> {
+impl Waiting<'_> {
+    async fn answer(mut self) -> Result<Answer, Status> {
+        let answered = (&mut self.answer).await;
+        self.to = None;
+        answered.map_err(|_| self.handle.gone())?
+    }
+}
+
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if let Some(to) = self.to {
+            let event = Box::new(Event::Abandoned { to });
             // If the thread has ended, it gives no leases.
-            let _ = self.handle.send(Message::Event(Box::new(Event::Abandoned { to }), None));
+            let _ = self.handle.send(Message::Events(vec![Asked { event, reply: None }]));
         }
     }
 }
@@ -164,6 +220,11 @@ struct Runtime<S> {
     pending: std::collections::HashMap<RequestId, oneshot::Sender<Result<Answer, Status>>>,
     /// See [`Handle`].
     failure: Arc<OnceLock<String>>,
+    proposers: Proposers,
+    /// Where proposers send their answers. It does not keep the thread alive.
+    answers: Weak<Sender<Message>>,
+    /// Number of proposals that the open batch asked for and that have not come back.
+    asked: usize,
 }
 
 impl<S: Store> Runtime<S> {
@@ -184,42 +245,52 @@ impl<S: Store> Runtime<S> {
             {
                 batch.push(message);
             }
-            if self.turn(batch)?.is_break() {
+            if self.turn(batch, receiver)?.is_break() {
                 return Ok(());
             }
         }
     }
 
     /// Handles a batch, makes it durable, and releases the answers. Breaks if it was told to stop.
-    fn turn(&mut self, batch: Vec<Message>) -> Result<ControlFlow<()>, StoreError> {
+    fn turn(
+        &mut self,
+        batch: Vec<Message>,
+        receiver: &Receiver<Message>,
+    ) -> Result<ControlFlow<()>, StoreError> {
         let mut records = Vec::new();
         let mut releases: Vec<Release> = Vec::new();
         let mut flow = ControlFlow::Continue(());
         let now = self.now();
-        for message in batch {
-            match message {
-                Message::Event(event, reply) => {
-                    if let Event::Abandoned { to } = *event {
-                        self.pending.remove(&to);
-                        self.leases.answered(to);
+        let mut left = BATCH.saturating_sub(batch.len());
+        let mut batch = batch.into_iter();
+        let mut open_until = None;
+        self.asked = 0;
+        loop {
+            let message = match batch.next() {
+                Some(message) => message,
+                None if self.asked > 0 && left > 0 => {
+                    let until = *open_until.get_or_insert_with(|| Instant::now() + PROPOSAL_WAIT);
+                    let wait = until.saturating_duration_since(Instant::now());
+                    left -= 1;
+                    match receiver.recv_timeout(wait) {
+                        Ok(message) => message,
+                        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
                     }
-                    if let Event::Lease { to, worker, .. } = *event
-                        && !self.leases.asked(worker, to)
-                    {
-                        log::refused_lease(worker);
-                        let reply = reply.map(|(_, reply)| reply);
-                        releases.push(Box::new(move || {
-                            drop(reply.map(|reply| reply.send(Err(too_many_leases()))));
-                        }));
-                        continue;
-                    }
-                    self.pending.extend(reply);
-                    let subject = log::Subject::of(&event);
-                    let commands = self.core.handle(now, *event);
-                    log::decided(&subject, &commands);
-                    self.note_workers(&subject, &commands);
-                    self.take(commands, &mut records, &mut releases);
                 }
+                None => break,
+            };
+            match message {
+                Message::Events(all) => {
+                    for asked in all {
+                        self.handle(now, asked, &mut records, &mut releases);
+                    }
+                }
+                Message::Proposed(Ok(event)) => {
+                    self.asked = self.asked.saturating_sub(1);
+                    let asked = Asked { event: Box::new(event), reply: None };
+                    self.handle(now, asked, &mut records, &mut releases);
+                }
+                Message::Proposed(Err(panic)) => std::panic::resume_unwind(panic),
                 Message::Query(query) => releases.push(query(&self.core, now)),
                 Message::Stop => {
                     flow = ControlFlow::Break(());
@@ -249,6 +320,37 @@ impl<S: Store> Runtime<S> {
         let version = self.core.version();
         self.version.send_if_modified(|seen| std::mem::replace(seen, version) != version);
         Ok(flow)
+    }
+
+    /// Passes an event to the core.
+    fn handle(
+        &mut self,
+        now: Time,
+        asked: Asked,
+        records: &mut Vec<crate::core::Record>,
+        releases: &mut Vec<Release>,
+    ) {
+        let Asked { event, reply } = asked;
+        if let Event::Abandoned { to } = *event {
+            self.pending.remove(&to);
+            self.leases.answered(to);
+        }
+        if let Event::Lease { to, worker, .. } = *event
+            && !self.leases.asked(worker, to)
+        {
+            log::refused_lease(worker);
+            let reply = reply.map(|(_, reply)| reply);
+            releases.push(Box::new(move || {
+                drop(reply.map(|reply| reply.send(Err(too_many_leases()))));
+            }));
+            return;
+        }
+        self.pending.extend(reply);
+        let subject = log::Subject::of(&event);
+        let commands = self.core.handle(now, *event);
+        log::decided(&subject, &commands);
+        self.note_workers(&subject, &commands);
+        self.take(commands, records, releases);
     }
 
     /// Keeps the number of slots of every worker that is connected.
@@ -284,6 +386,17 @@ impl<S: Store> Runtime<S> {
         for command in commands {
             match command {
                 Command::Persist(record) => records.push(*record),
+                Command::Propose(request) => {
+                    self.asked += 1;
+                    let answers = Weak::clone(&self.answers);
+                    let deliver = move |answer| {
+                        // Without handles, the thread ends.
+                        if let Some(answers) = answers.upgrade() {
+                            let _ = answers.send(Message::Proposed(answer));
+                        }
+                    };
+                    self.proposers.compute(request, Box::new(deliver));
+                }
                 Command::Reply { to, answer } => {
                     self.leases.answered(to);
                     let answer = answer.map_err(|refusal| status::of_refusal(&refusal));
@@ -302,140 +415,4 @@ impl<S: Store> Runtime<S> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::core::CoreConfig;
-    use crate::store::MemoryStore;
-
-    #[tokio::test]
-    async fn stop_ends_the_thread_even_if_other_handles_exist() {
-        let core = Core::new(CoreConfig::default());
-        let (handle, thread) = spawn(core, MemoryStore::default(), Instant::now()).unwrap();
-        let other = handle.clone();
-        assert_eq!(other.query(|core, _| core.studies().len()).await.unwrap(), 0);
-        handle.stop();
-        let ended = tokio::task::spawn_blocking(|| thread.join().unwrap());
-        ended.await.unwrap().unwrap();
-        let refused = other.query(|core, _| core.studies().len()).await.unwrap_err();
-        assert_eq!(refused.code(), tonic::Code::Unavailable);
-    }
-
-    /// A store that cannot be written.
-    struct Full;
-
-    impl Store for Full {
-        fn append(&mut self, _: &[crate::core::Record]) -> Result<(), StoreError> {
-            let source = std::io::ErrorKind::StorageFull.into();
-            Err(StoreError::Io { path: "disk".into(), source })
-        }
-
-        fn is_read_only(&self) -> bool {
-            false
-        }
-
-        fn replay(&mut self) -> Result<crate::store::Replay<'_>, StoreError> {
-            Ok(Box::new(std::iter::empty()))
-        }
-    }
-
-    #[tokio::test]
-    async fn callers_learn_why_the_store_failed() {
-        let core = Core::new(CoreConfig::default());
-        let (handle, thread) = spawn(core, Full, Instant::now()).unwrap();
-        let worker = edgesmith_common::WorkerInfo {
-            name: "box".to_owned(),
-            class: edgesmith_common::DeviceClass::local(),
-            roles: [edgesmith_common::Role::Train].into(),
-            engines: Default::default(),
-            slots: 1,
-            backend: String::new(),
-        };
-        let join = |to| Event::Join { to, worker, held: Vec::new() };
-        let refused = handle.ask(join).await.unwrap_err();
-        assert!(refused.message().contains("cannot use disk"), "{}", refused.message());
-        let ended = tokio::task::spawn_blocking(|| thread.join().unwrap());
-        assert!(ended.await.unwrap().is_err());
-        let later = handle.query(|_, _| ()).await.unwrap_err();
-        assert!(later.message().contains("cannot use disk"), "{}", later.message());
-    }
-
-    #[tokio::test]
-    async fn queries_whose_callers_are_gone_are_not_run() {
-        let core = Core::new(CoreConfig::default());
-        let (handle, thread) = spawn(core, MemoryStore::default(), Instant::now()).unwrap();
-        let (go_on, wait) = mpsc::channel();
-        let mut busy = Box::pin(handle.query(move |_, _| wait.recv().is_ok()));
-        assert!(poll_once(&mut busy).await.is_none());
-        let ran = Arc::new(AtomicU64::new(0));
-        let query = || {
-            let ran = Arc::clone(&ran);
-            Box::pin(handle.query(move |_, _| ran.fetch_add(1, Ordering::Relaxed)))
-        };
-        for _ in 0..100 {
-            assert!(poll_once(&mut query()).await.is_none());
-        }
-        let mut kept = query();
-        assert!(poll_once(&mut kept).await.is_none());
-        go_on.send(()).unwrap();
-        assert!(busy.await.unwrap());
-        assert_eq!(kept.await.unwrap(), 0);
-        handle.stop();
-        tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap().unwrap();
-    }
-
-    /// Polls a future once.
-    async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
-        std::future::poll_fn(|cx| {
-            std::task::Poll::Ready(match std::pin::Pin::new(&mut *future).poll(cx) {
-                std::task::Poll::Ready(output) => Some(output),
-                std::task::Poll::Pending => None,
-            })
-        })
-        .await
-    }
-
-    #[tokio::test]
-    async fn a_worker_that_asks_for_many_leases_is_refused_and_others_are_not() {
-        let core = Core::new(CoreConfig::default());
-        let (handle, thread) = spawn(core, MemoryStore::default(), Instant::now()).unwrap();
-        let mut joined = Vec::new();
-        for slots in [1, 2] {
-            let worker = edgesmith_common::WorkerInfo {
-                name: "box".to_owned(),
-                class: edgesmith_common::DeviceClass::local(),
-                roles: [edgesmith_common::Role::Train].into(),
-                engines: Default::default(),
-                slots,
-                backend: String::new(),
-            };
-            let held = Vec::new();
-            match handle.ask(|to| Event::Join { to, worker, held }).await.unwrap() {
-                Answer::Joined { worker, .. } => joined.push(worker),
-                other => panic!("{other:?}"),
-            }
-        }
-        let deadline = handle.now().after(Duration::from_secs(3600));
-        let lease = |worker| {
-            let handle = handle.clone();
-            tokio::spawn(async move {
-                handle.ask(|to| Event::Lease { to, worker, deadline }).await.map(drop)
-            })
-        };
-        let mut waiting: Vec<_> = (0..4).map(|_| lease(joined[0])).collect();
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let refused = lease(joined[0]).await.unwrap().unwrap_err();
-        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
-        assert!(refused.message().contains("slots"), "{}", refused.message());
-        waiting.push(lease(joined[1]));
-
-        // One that is given up makes room.
-        waiting.remove(0).abort();
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        waiting.push(lease(joined[0]));
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        assert!(waiting.iter().all(|lease| !lease.is_finished()));
-        waiting.iter().for_each(tokio::task::JoinHandle::abort);
-        handle.stop();
-        tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap().unwrap();
-    }
-}
+mod tests;

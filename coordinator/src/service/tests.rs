@@ -165,6 +165,7 @@ async fn a_trial_goes_from_lease_to_report_and_survives_a_restart() {
         attempt_id: task.attempt_id,
         secret: secret.clone(),
         attempt_secret: task.secret.clone(),
+        wants_next: false,
         outcome: Some(v1::report_request::Outcome::TrialTrained(trained(model))),
     };
     upload(channel, ArtifactHash::of(model), model).await.unwrap();
@@ -205,6 +206,7 @@ async fn a_result_without_its_artifacts_is_rejected() {
         attempt_id: task.attempt_id,
         secret,
         attempt_secret: task.secret,
+        wants_next: false,
         outcome: Some(v1::report_request::Outcome::TrialTrained(trained(b"never uploaded"))),
     };
     workers.report(report).await.unwrap();
@@ -344,6 +346,7 @@ async fn a_study_is_extended_renamed_and_tried_again() {
         attempt_id: task.attempt_id,
         secret,
         attempt_secret: task.secret,
+        wants_next: false,
         outcome: Some(v1::report_request::Outcome::Failed(failed)),
     };
     assert!(workers.report(report).await.unwrap().into_inner().accepted);

@@ -130,8 +130,25 @@ impl WorkerService for Workers {
         };
         let outcome = outcome(message).map_err(|e| status::of_convert(&e))?;
         let outcome = Box::new(outcome.and_then(|outcome| self.if_uploaded(outcome)));
-        match self.core.ask(|to| Event::Report { to, worker, task, attempt, outcome }).await? {
-            Answer::Reported { accepted } => Ok(Response::new(v1::ReportResponse { accepted })),
+        let report = |to| Event::Report { to, worker, task, attempt, outcome };
+        let (reported, next) = if request.wants_next {
+            let deadline = self.core.now();
+            let lease = |to| Event::Lease { to, worker, deadline };
+            let (reported, leased) = self.core.ask_both(report, lease).await?;
+            // The worker asks again by itself, and then learns what is wrong.
+            (reported?, leased.unwrap_or(Answer::NoTask))
+        } else {
+            (self.core.ask(report).await?, Answer::NoTask)
+        };
+        let next = match next {
+            Answer::Leased(lease) => Some(self.task(&lease)),
+            Answer::NoTask => None,
+            other => return Err(status::unexpected(&other)),
+        };
+        match reported {
+            Answer::Reported { accepted } => {
+                Ok(Response::new(v1::ReportResponse { accepted, next }))
+            }
             other => Err(status::unexpected(&other)),
         }
     }

@@ -69,6 +69,8 @@ pub struct Book {
     pub chunks: Vec<usize>,
     pub artifacts: HashMap<Vec<u8>, Vec<u8>>,
     pub tasks: VecDeque<v1::Task>,
+    /// Number of tasks that were leased on request, and did not come with the answer to a report.
+    pub leases: usize,
     /// Ids of known workers.
     pub members: BTreeSet<u64>,
     /// The answer to every join, if set.
@@ -237,7 +239,9 @@ impl WorkerService for Fake {
             let task = {
                 let mut book = self.book();
                 book.know(worker_id, &secret)?;
-                book.tasks.pop_front()
+                let task = book.tasks.pop_front();
+                book.leases += usize::from(task.is_some());
+                task
             };
             if task.is_some() || tokio::time::timeout_at(deadline, changes.changed()).await.is_err()
             {
@@ -268,10 +272,15 @@ impl WorkerService for Fake {
             if request.attempt_secret != secret_of_attempt(request.attempt_id) {
                 return Err(Status::permission_denied("the attempt's secret is wrong"));
             }
+            let wants_next = request.wants_next;
             book.reports.push(request);
             match book.report_errors.pop_front() {
                 Some(status) => Err(status),
-                None => Ok(Response::new(v1::ReportResponse { accepted: !book.not_current })),
+                None => {
+                    let next = if wants_next { book.tasks.pop_front() } else { None };
+                    let accepted = !book.not_current;
+                    Ok(Response::new(v1::ReportResponse { accepted, next }))
+                }
             }
         })
     }

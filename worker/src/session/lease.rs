@@ -1,4 +1,5 @@
-//! One slot: leases a task, runs it, reports it, and starts again.
+//! One slot: leases a task, runs it, reports it, and starts again. The answer to a report may bring
+//! the next task.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -39,13 +40,23 @@ impl Slot {
     /// # Errors
     /// When the session cannot continue.
     pub async fn run(self) -> Result<(), SessionError> {
+        let mut next = None;
         loop {
             let task = tokio::select! {
                 biased;
+                // A next task that is not begun is given back when the worker leaves.
                 () = self.stop.cancelled() => return Ok(()),
-                task = self.lease() => task?,
+                task = self.or_lease(next.take()) => task?,
             };
-            self.work(task).await?;
+            next = self.work(task).await?;
+        }
+    }
+
+    /// The task at hand, or else a leased one.
+    async fn or_lease(&self, task: Option<v1::Task>) -> Result<v1::Task, SessionError> {
+        match task {
+            Some(task) => Ok(task),
+            None => self.lease().await,
         }
     }
 
@@ -77,7 +88,8 @@ impl Slot {
         }
     }
 
-    async fn work(&self, leased: v1::Task) -> Result<(), SessionError> {
+    /// Runs a task and reports it. Returns the next one, if the report brings one.
+    async fn work(&self, leased: v1::Task) -> Result<Option<v1::Task>, SessionError> {
         let (task_id, id) = (leased.task_id, AttemptId(leased.attempt_id));
         let secret = Secret(leased.secret.clone());
         let attempt = self.membership.attempts.start(id, secret, &self.stop);
@@ -95,19 +107,20 @@ impl Slot {
         // decides who runs the task next.
         let silent = attempt.is_revoked() || (ended.is_err() && attempt.stop().is_cancelled());
         let reported =
-            if silent { Ok(()) } else { self.report(task_id, &attempt, id, ended).await };
+            if silent { Ok(None) } else { self.report(task_id, &attempt, id, ended).await };
         self.membership.attempts.finish(id);
         reported
     }
 
-    /// Reports until the coordinator has the outcome on disk or revokes the attempt.
+    /// Reports until the coordinator has the outcome on disk or revokes the attempt. Returns the
+    /// next task, if the answer brings one.
     async fn report(
         &self,
         task_id: u64,
         attempt: &Attempt,
         id: AttemptId,
         ended: Result<Outcome, AttemptError>,
-    ) -> Result<(), SessionError> {
+    ) -> Result<Option<v1::Task>, SessionError> {
         attempt.set_progress(1.0, "reporting");
         if let Err(error) = &ended {
             tracing::warn!(attempt = id.0, "an attempt failed: {error}");
@@ -116,15 +129,15 @@ impl Slot {
         loop {
             let answer = tokio::select! {
                 biased;
-                () = attempt.revocation() => return Ok(()),
+                () = attempt.revocation() => return Ok(None),
                 answer = self.send(task_id, id, attempt.secret(), &outcome) => answer,
             };
             match answer {
-                Ok(v1::ReportResponse { accepted }) => {
+                Ok(v1::ReportResponse { accepted, next }) => {
                     if !accepted {
                         tracing::debug!(attempt = id.0, "reported an attempt that was not current");
                     }
-                    return Ok(());
+                    return Ok(next);
                 }
                 Err(CallError::Final(error)) => return Err(error),
                 // Report a failure instead. Otherwise the task would wait until its lease expires.
@@ -138,7 +151,7 @@ impl Slot {
                         attempt = id.0,
                         "the coordinator rejected the report of a failure: {message}"
                     );
-                    return Ok(());
+                    return Ok(None);
                 }
             }
         }
@@ -159,6 +172,7 @@ impl Slot {
                     attempt_secret: secret.0.clone(),
                     task_id,
                     attempt_id: id.0,
+                    wants_next: !self.stop.is_cancelled(),
                     outcome: Some(outcome.clone()),
                 };
                 async move { client.report(request).await }

@@ -119,6 +119,21 @@ async fn tasks_are_done_and_reported_and_the_worker_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_answer_to_a_report_brings_the_next_task() {
+    let fake = Fake::new();
+    let life = fake.listen(None).await;
+    for attempt in 1..=3 {
+        fake.offer(attempt, train_trial());
+    }
+    let session = Session::start(config(life.url()), synthetic());
+    fake.until("reported", |book| book.reports.len() == 3).await;
+    session.shut_down().await;
+    let book = fake.book();
+    let attempts: Vec<u64> = book.reports.iter().map(|report| report.attempt_id).collect();
+    assert_eq!((attempts, book.leases), (vec![1, 2, 3], 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_is_ready_only_once_it_has_joined() {
     let fake = Fake::new();
     let life = fake.listen(None).await;

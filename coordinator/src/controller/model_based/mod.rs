@@ -95,8 +95,13 @@ impl ModelBased {
         &self.history
     }
 
+    /// Numbers of trials that show something about their candidate, and of those that were measured.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.observations.count(), self.observations.completed())
+    }
+
     /// Whether there are enough trials to fit a model.
-    pub(super) fn is_ready(&self) -> bool {
+    fn is_ready(&self) -> bool {
         let started = self.observations.count() + self.history.running();
         started >= self.initial && self.observations.completed() > 1
     }

@@ -28,11 +28,11 @@ const TRIED: u32 = 10;
 const CLOSE: f64 = 0.1;
 
 /// The predictors of a study.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Predictors(BTreeMap<Target, Predictor>);
 
 /// The predictor of one target.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Predictor {
     limit: f64,
     samples: BTreeMap<Precision, Samples>,
@@ -99,16 +99,6 @@ impl Predictors {
         }
     }
 
-    /// The predictors as of now, for judging candidates.
-    pub(super) fn judge(&self) -> Judge {
-        let intervals = |predictor: &Predictor| {
-            let fitted = predictor.samples.iter();
-            fitted.filter_map(|(precision, of)| Some((*precision, of.jackknife()?))).collect()
-        };
-        let limits = self.0.iter().map(|(target, of)| (target.clone(), of.limit, intervals(of)));
-        Judge { limits: limits.collect() }
-    }
-
     pub(super) fn view(&self) -> Vec<PredictionView> {
         let view = |(target, of): (&Target, &Predictor)| PredictionView {
             target: target.clone(),
@@ -129,6 +119,17 @@ pub(super) struct Judge {
 }
 
 impl Judge {
+    /// Fits the predictors as they are now.
+    pub(super) fn of(predictors: &Predictors) -> Self {
+        let intervals = |predictor: &Predictor| {
+            let fitted = predictor.samples.iter();
+            fitted.filter_map(|(precision, of)| Some((*precision, of.jackknife()?))).collect()
+        };
+        let limits = predictors.0.iter();
+        let limits = limits.map(|(target, of)| (target.clone(), of.limit, intervals(of)));
+        Self { limits: limits.collect() }
+    }
+
     /// The target on which a candidate, trial `number`, is predicted to be too slow, and the
     /// reason; `None` if it should be trained.
     pub(super) fn too_slow(
@@ -189,7 +190,7 @@ mod tests {
         let network = fp32.pruned_graph(space.data()).unwrap();
         let mut predictors = Predictors::new(&spec);
         let ruled_out = |predictors: &Predictors, number: u32, candidate: &Candidate| {
-            predictors.judge().too_slow(TrialNumber(number), candidate, &network)
+            Judge::of(predictors).too_slow(TrialNumber(number), candidate, &network)
         };
         let [pi, board] = ["pi", "board"].map(|class| Target::on(class.parse().unwrap()));
         for _ in 0..30 {

@@ -1,17 +1,15 @@
 //! Builders for workers and their results, and a bench that drives a core and checks every command.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use edgesmith_common::{
     ArtifactHash, AttemptId, ClassCount, DataReport, DeviceClass, DeviceInfo, EngineName, Fault,
-    Figures, Purpose, Role, RungReport, ScopedMetric, Split, StageReport, StudyName, StudySpec,
-    TaskId, TrainedTrial, TrialNumber, TrialState, WorkerId, WorkerInfo,
+    Figures, Role, RungReport, ScopedMetric, Split, StageReport, StudyName, StudySpec, TaskId,
+    TrainedTrial, TrialNumber, TrialState, WorkerId, WorkerInfo,
 };
 pub(super) use edgesmith_common::{AttemptError, Measurement, Metric, Outcome, Target, Work};
 use edgesmith_search_space::Cost;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 
 use super::super::*;
 pub(super) use super::studies::*;
@@ -89,6 +87,10 @@ pub(super) struct Bench {
     pub(super) records: Vec<Record>,
     replies: BTreeMap<RequestId, Result<Answer, Refusal>>,
     next_request: u64,
+    /// Whether proposals wait until the test [answers](Self::answer_proposal) them. Otherwise they
+    /// are answered at once.
+    pub(super) holds_proposals: bool,
+    held: Vec<ProposalRequest>,
 }
 
 impl Bench {
@@ -99,6 +101,8 @@ impl Bench {
             records: Vec::new(),
             replies: BTreeMap::new(),
             next_request: 0,
+            holds_proposals: false,
+            held: Vec::new(),
         }
     }
 
@@ -111,15 +115,30 @@ impl Bench {
     }
 
     fn handle(&mut self, event: Event) {
-        for command in self.core.handle(self.now, event) {
-            match command {
-                Command::Persist(record) => self.records.push(*record),
-                Command::Reply { to, answer } => {
-                    assert!(self.replies.insert(to, answer).is_none(), "two answers to {to:?}");
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for command in self.core.handle(self.now, event) {
+                match command {
+                    Command::Persist(record) => self.records.push(*record),
+                    Command::Reply { to, answer } => {
+                        assert!(self.replies.insert(to, answer).is_none(), "two answers to {to:?}");
+                    }
+                    Command::Propose(request) if self.holds_proposals => self.held.push(*request),
+                    Command::Propose(request) => events.push_back(request.answer()),
                 }
             }
+            self.core.check_invariants().unwrap();
         }
-        self.core.check_invariants().unwrap();
+    }
+
+    /// Answers the oldest request for a proposal. Returns false if there is none.
+    pub(super) fn answer_proposal(&mut self) -> bool {
+        if self.held.is_empty() {
+            return false;
+        }
+        let event = self.held.remove(0).answer();
+        self.handle(event);
+        true
     }
 
     /// Takes the answer to a request.
@@ -154,6 +173,7 @@ impl Bench {
     pub(super) fn restart(&mut self) {
         let before = lasting(&self.core);
         self.replies.clear();
+        self.held.clear();
         self.now = Time(Duration::from_secs(5));
         self.core = Core::restore(CONFIG, self.records.clone(), self.now).unwrap();
         self.core.check_invariants().unwrap();
@@ -497,9 +517,7 @@ pub(super) fn lasting(core: &Core) -> String {
         add(&(&s.teacher, &s.trials, &s.tasks, s.budget_used, s.unfinished, s.spec.source()));
         add(&(&s.filed, &s.resolved));
         add(&(&s.data, s.data_hash, &s.rungs, s.hopeless_in_a_row, &s.latency));
-        let number = TrialNumber(s.trials.len() as u32);
-        let mut rng = ChaCha8Rng::from_seed(s.spec.seed.derive(Purpose::Proposal(number)));
-        add(&s.controller.suggest(number, &mut rng));
+        add(&(s.ruled_out_in_a_row, s.all_told()));
     }
     for (id, attempt) in &core.running {
         add(&(id, &attempt.study, attempt.task));

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use edgesmith_common::{Fault, StudySpec, TrialNumber};
 use rand::Rng;
 
+use super::super::learner::Told;
 use super::super::*;
 use super::builders::*;
 use crate::controller::{Controller, FinishedTrial, Proposal, Random};
@@ -43,6 +44,26 @@ fn listener(spec: &StudySpec) -> Box<dyn Controller> {
     Box::new(Listener(Random::new(spec.space.clone())))
 }
 
+/// What a study's notes tell its controller.
+fn told(core: &Core, study: &StudyName) -> Vec<Heard> {
+    let heard = |told| match told {
+        Told::Proposed(number, _) => Heard::Proposed(number),
+        Told::Finished(finished) => Heard::Finished(finished),
+    };
+    core.studies[study].all_told().into_iter().map(heard).collect()
+}
+
+/// A controller hears what the notes say, each of them once, and a restart keeps the notes.
+fn check(bench: &Bench, study: &StudyName, expected: &[Heard]) {
+    assert_eq!(told(&bench.core, study), expected);
+    let heard = HEARD.take();
+    assert!(!heard.is_empty() && expected.starts_with(&heard), "{heard:?}");
+    let mut restored = Core::with_controllers(CONFIG, listener);
+    restored.replay(bench.records.clone(), bench.now).unwrap();
+    assert_eq!(told(&restored, study), expected);
+    assert_eq!(lasting(&restored), lasting(&bench.core));
+}
+
 #[test]
 fn controllers_are_told_of_every_trial_live_and_in_replay() {
     let mut bench = Bench::new();
@@ -78,11 +99,7 @@ fn controllers_are_told_of_every_trial_live_and_in_replay() {
         Heard::Proposed(d),
         Heard::Finished(FinishedTrial::Failed { number: d }),
     ];
-    assert_eq!(HEARD.take(), expected);
-    let mut restored = Core::with_controllers(CONFIG, listener);
-    restored.replay(bench.records.clone(), bench.now).unwrap();
-    assert_eq!(HEARD.take(), expected);
-    assert_eq!(lasting(&restored), lasting(&bench.core));
+    check(&bench, &study, &expected);
 }
 
 #[test]
@@ -97,15 +114,101 @@ fn controllers_are_told_of_trials_that_stop_at_a_rung() {
     }
     let counts = bench.status(&study).counts;
     assert_eq!((counts.complete, counts.pruned), (1, 1));
-    let heard = HEARD.take();
+    let heard = told(&bench.core, &study);
     let (a, b) = (TrialNumber(0), TrialNumber(1));
     assert_eq!(heard[..2], [Heard::Proposed(a), Heard::Proposed(b)]);
     assert_eq!(heard[2], Heard::Finished(FinishedTrial::Pruned { number: a }));
     assert!(
         matches!(heard[3], Heard::Finished(FinishedTrial::Complete { number, .. }) if number == b)
     );
-    let mut restored = Core::with_controllers(CONFIG, listener);
-    restored.replay(bench.records.clone(), bench.now).unwrap();
-    assert_eq!(HEARD.take(), heard);
-    assert_eq!(lasting(&restored), lasting(&bench.core));
+    check(&bench, &study, &heard);
+}
+
+#[test]
+fn a_restart_brings_a_controller_to_the_same_proposal() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(30).evolution());
+    let worker = bench.join(WorkerBuilder::trainer());
+    let run = |bench: &mut Bench, worker, trials| {
+        for _ in 0..trials {
+            let lease = bench.lease(worker);
+            bench.finish(worker, &lease);
+        }
+    };
+    run(&mut bench, worker, 20);
+    let mut other = Bench::new();
+    other.records = bench.records.clone();
+    other.core = Core::restore(CONFIG, bench.records.clone(), other.now).unwrap();
+    let again = other.join(WorkerBuilder::trainer());
+    run(&mut bench, worker, 10);
+    run(&mut other, again, 10);
+    let genotypes = |bench: &Bench| -> Vec<_> {
+        bench.core.trials(&study).unwrap().into_iter().map(|t| (t.genotype, t.parents)).collect()
+    };
+    assert_eq!(genotypes(&bench), genotypes(&other));
+}
+
+#[test]
+fn while_a_proposal_is_computed_everybody_else_is_answered() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(4));
+    let worker = bench.join(WorkerBuilder::trainer().slots(2));
+    bench.holds_proposals = true;
+    let (first, second) = (bench.wait(worker), bench.wait(worker));
+    assert_eq!((bench.take(first), bench.take(second)), (None, None));
+    assert_eq!(bench.heartbeat(worker, &[]), []);
+    assert!(bench.answer_proposal());
+    let lease = bench.leased(first);
+    // The next one is asked for only now, because it must know the first.
+    assert_eq!(bench.take(second), None);
+    bench.finish(worker, &lease);
+    assert!(bench.answer_proposal());
+    let lease = bench.leased(second);
+    bench.finish(worker, &lease);
+    assert!(!bench.answer_proposal());
+    assert_eq!(bench.status(&study).counts.complete, 2);
+}
+
+#[test]
+fn a_proposal_that_is_not_wanted_any_more_is_dropped() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").trials(4));
+    let worker = bench.join(WorkerBuilder::trainer().slots(2));
+    bench.holds_proposals = true;
+    let asked = bench.wait(worker);
+    bench.steer(&study, Action::Pause).unwrap();
+    assert!(bench.answer_proposal());
+    assert_eq!(bench.take(asked), None);
+    assert_eq!(bench.trial_states(&study), []);
+    bench.steer(&study, Action::Resume).unwrap();
+    assert!(bench.answer_proposal());
+    bench.leased(asked);
+    // The study is deleted meanwhile, and another one has its name.
+    let asked = bench.wait(worker);
+    bench.steer(&study, Action::Delete).unwrap();
+    bench.submit(StudyBuilder::new("s").trials(4));
+    assert!(bench.answer_proposal());
+    assert_eq!((bench.take(asked), bench.trial_states(&study)), (None, vec![]));
+    assert!(bench.answer_proposal());
+    bench.leased(asked);
+    assert!(!bench.answer_proposal());
+}
+
+#[test]
+fn a_number_that_an_import_took_is_proposed_again() {
+    let mut bench = Bench::new();
+    let study = bench.submit_table("s", "trials = 5");
+    let worker = bench.join(WorkerBuilder::reader());
+    bench.holds_proposals = true;
+    let asked = bench.wait(worker);
+    let space = bench.core.studies[&study].spec.space.clone();
+    let genotype = space.genotype(vec![0; space.choices().len()]).unwrap();
+    let trials = vec![KnownTrial { genotype, figures: figures(TrialNumber(7)) }];
+    let imported = bench.ask(|to| Event::Import { to, study: study.clone(), trials });
+    assert_eq!(imported, Ok(Answer::Imported { imported: 1, known: 0 }));
+    assert!(bench.answer_proposal());
+    assert_eq!(bench.take(asked), None);
+    assert!(bench.answer_proposal());
+    let lease = bench.leased(asked);
+    assert!(matches!(lease.work, Work::LookUpTrial { number: TrialNumber(1), .. }));
 }

@@ -72,6 +72,8 @@ struct World {
     disk: Vec<Record>,
     /// The commands that the runtime has not written yet.
     batch: Vec<Command>,
+    /// Proposals that are being computed.
+    proposals: Vec<ProposalRequest>,
     pending: BTreeMap<RequestId, Pending>,
     next_request: u64,
     workers: Vec<SimWorker>,
@@ -114,6 +116,7 @@ impl World {
             now: Time(Duration::from_secs(1)),
             disk: Vec::new(),
             batch: Vec::new(),
+            proposals: Vec::new(),
             pending: BTreeMap::new(),
             next_request: 0,
             workers: vec![
@@ -149,6 +152,10 @@ impl World {
 
     fn step(&mut self) {
         let worker = self.rng.random_range(0..self.workers.len());
+        // Some proposals take long.
+        if self.rng.random_bool(0.7) {
+            self.propose();
+        }
         match self.rng.random_range(0..100) {
             0..35 => self.work(worker),
             35..60 => self.report_something(worker),
@@ -184,9 +191,22 @@ impl World {
     }
 
     fn handle(&mut self, event: Event) {
-        let commands = self.core.handle(self.now, event);
-        self.batch.extend(commands);
+        for command in self.core.handle(self.now, event) {
+            match command {
+                Command::Propose(request) => self.proposals.push(*request),
+                other => self.batch.push(other),
+            }
+        }
         self.core.check_invariants().unwrap();
+    }
+
+    /// One of the proposals comes back.
+    fn propose(&mut self) {
+        if !self.proposals.is_empty() {
+            let which = self.rng.random_range(0..self.proposals.len());
+            let event = self.proposals.swap_remove(which).answer();
+            self.handle(event);
+        }
     }
 
     /// The runtime writes the batch and sends its replies.
@@ -196,6 +216,7 @@ impl World {
             match command {
                 Command::Persist(record) => self.disk.push(*record),
                 Command::Reply { to, answer } => replies.push((to, answer)),
+                Command::Propose(_) => unreachable!("it was taken out"),
             }
         }
         for (to, answer) in replies {
@@ -402,6 +423,7 @@ impl World {
             all.then(|| lasting(&self.core))
         };
         self.batch.clear();
+        self.proposals.clear();
         self.pending.clear();
         for worker in &mut self.workers {
             worker.waits = None;
@@ -512,6 +534,9 @@ impl World {
             }
             for w in 0..self.workers.len() {
                 self.work(w);
+                while !self.proposals.is_empty() {
+                    self.propose();
+                }
                 self.commit();
                 self.heartbeat(w);
                 self.commit();

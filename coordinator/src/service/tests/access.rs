@@ -23,6 +23,7 @@ fn failed(worker: &v1::JoinResponse, task: &v1::Task) -> v1::ReportRequest {
         attempt_id: task.attempt_id,
         secret: worker.secret.clone(),
         attempt_secret: task.secret.clone(),
+        wants_next: false,
         outcome: Some(v1::report_request::Outcome::Failed(failed)),
     }
 }

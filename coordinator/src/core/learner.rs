@@ -1,0 +1,176 @@
+//! The search algorithm of a study: what it is told, in which order, and where it is.
+//!
+//! The core does not run the algorithm. It keeps a note of each trial that was proposed or has
+//! finished, in the order of the records. When a proposal is wanted, the algorithm leaves the core
+//! with the notes that it has not been told ([`ProposalRequest`](super::ProposalRequest)) and comes
+//! back with the candidate. So neither a proposal nor what an algorithm learns from a result holds
+//! up the core. After a restart, the algorithm is built when it is first needed, and the same notes
+//! bring it to the same state. A study that has ended keeps its notes only.
+
+use edgesmith_common::{StudySpec, TrialNumber};
+
+use super::apply::Contradiction;
+use super::study::Study;
+use crate::controller::{self, Controller, FinishedTrial, Part, Portfolio, Proposal};
+
+/// The most notes that go with one request. After a restart there may be many, and to write them
+/// out takes time of the core.
+const MOST_NOTES: usize = 4096;
+
+/// The algorithm of one study.
+pub(super) struct Learner {
+    /// All that it is told.
+    notes: Vec<Note>,
+    /// How many of the notes it has been told, or is being told.
+    told: usize,
+    place: Place,
+    /// Counts the notes, if the algorithm is a portfolio.
+    portfolio: Option<Portfolio>,
+}
+
+/// Where an algorithm is.
+enum Place {
+    /// It has to be built.
+    Unbuilt,
+    /// It waits for the next request.
+    Here(Box<dyn Controller>),
+    /// It computes a proposal, or learns from notes.
+    Away,
+}
+
+/// What an algorithm is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Note {
+    /// The trial was proposed, or is tried again.
+    Proposed(TrialNumber),
+    /// The trial has finished for good; its result is in the trial.
+    Finished(TrialNumber),
+    /// The trial has failed. It may be tried again and then have another result.
+    Failed(TrialNumber),
+}
+
+/// A note, written out.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Told {
+    Proposed(TrialNumber, Proposal),
+    Finished(FinishedTrial),
+}
+
+impl Told {
+    /// Tells it.
+    pub(super) fn to(&self, controller: &mut dyn Controller) {
+        match self {
+            Told::Proposed(number, proposal) => controller.proposed(*number, proposal),
+            Told::Finished(finished) => controller.update(finished),
+        }
+    }
+}
+
+impl Learner {
+    /// The algorithm that a study asks for, with nothing proposed yet.
+    pub(super) fn new(spec: &StudySpec) -> Self {
+        let portfolio = controller::portfolio(spec);
+        Self { notes: Vec::new(), told: 0, place: Place::Unbuilt, portfolio }
+    }
+
+    /// Notes that a trial was proposed, or is tried again. Returns the part of the portfolio that
+    /// proposes at this moment; `None` if the algorithm has no parts.
+    pub(super) fn propose(&mut self, number: TrialNumber) -> Option<Part> {
+        self.notes.push(Note::Proposed(number));
+        let portfolio = self.portfolio.as_mut()?;
+        let part = portfolio.part(number);
+        portfolio.propose();
+        Some(part)
+    }
+
+    /// Notes that a trial has finished.
+    pub(super) fn finish(&mut self, finished: &FinishedTrial) {
+        let number = finished.number();
+        self.notes.push(match finished {
+            FinishedTrial::Complete { .. }
+            | FinishedTrial::Pruned { .. }
+            | FinishedTrial::Infeasible { .. } => Note::Finished(number),
+            FinishedTrial::Failed { .. } => Note::Failed(number),
+        });
+        self.portfolio.iter_mut().for_each(|of| of.finish(finished));
+    }
+
+    /// Whether it computes a proposal.
+    pub(super) fn is_away(&self) -> bool {
+        matches!(self.place, Place::Away)
+    }
+
+    /// It comes back from a request. If the study has ended meanwhile, it is not needed.
+    pub(super) fn come_back(&mut self, controller: Box<dyn Controller>, ended: bool) {
+        self.place = Place::Here(controller);
+        if ended {
+            self.rest();
+        }
+    }
+
+    /// Lets go of an algorithm that is here; the notes stay. It is built again when it is needed.
+    pub(super) fn rest(&mut self) {
+        if let Place::Here(_) = self.place {
+            self.place = Place::Unbuilt;
+            self.told = 0;
+        }
+    }
+}
+
+/// An algorithm that leaves the core.
+pub(super) struct Leaving {
+    /// `None` if it has to be built.
+    pub(super) controller: Option<Box<dyn Controller>>,
+    /// What to tell it first.
+    pub(super) notes: Vec<Told>,
+    /// Whether it then knows all.
+    pub(super) is_told_all: bool,
+}
+
+impl Study {
+    /// Sends the algorithm away with what it has not been told; `None` if it is away already.
+    pub(super) fn send_learner(&mut self) -> Option<Leaving> {
+        let controller = match std::mem::replace(&mut self.learner.place, Place::Away) {
+            Place::Away => return None,
+            Place::Unbuilt => None,
+            Place::Here(controller) => Some(controller),
+        };
+        let from = self.learner.told;
+        let to = self.learner.notes.len().min(from + MOST_NOTES);
+        let notes = self.written_out(from..to);
+        self.learner.told = to;
+        Some(Leaving { controller, notes, is_told_all: to == self.learner.notes.len() })
+    }
+
+    /// Notes that a trial has finished, in the form in which the algorithm is told.
+    ///
+    /// # Errors
+    /// If it has not finished, or is complete without all its objectives.
+    pub(super) fn note_finished(&mut self, number: TrialNumber) -> Result<(), Contradiction> {
+        let finished = self.finished_trial(number)?;
+        self.learner.finish(&finished);
+        Ok(())
+    }
+
+    fn written_out(&self, which: std::ops::Range<usize>) -> Vec<Told> {
+        let write = |note: &Note| match *note {
+            Note::Proposed(number) => {
+                let trial = &self.trials[number.0 as usize];
+                let (genotype, parents) = (trial.genotype.clone(), trial.parents.clone());
+                Told::Proposed(number, Proposal { genotype, parents })
+            }
+            Note::Finished(number) => Told::Finished(
+                self.finished_trial(number)
+                    .unwrap_or_else(|why| unreachable!("its end was noted, but {why}")),
+            ),
+            Note::Failed(number) => Told::Finished(FinishedTrial::Failed { number }),
+        };
+        self.learner.notes[which].iter().map(write).collect()
+    }
+
+    /// All that the algorithm is told.
+    #[cfg(test)]
+    pub(super) fn all_told(&self) -> Vec<Told> {
+        self.written_out(0..self.learner.notes.len())
+    }
+}
