@@ -4,7 +4,8 @@
 //! runs search algorithms on a table of trained networks, and `fidelity` does so with and without
 //! successive halving. Each run of these two is a study in a coordinator's core, in simulated time:
 //! it has the same proposals, records and rules as a study behind gRPC and sled, only without
-//! sockets and disk. `front` runs one real, complete study. `proxies` compares the scores of
+//! sockets and disk. `throughput` counts durable trials a second with both, and times heartbeats.
+//! `front` runs one real, complete study. `proxies` compares the scores of
 //! untrained networks with the trials of such a study.
 //!
 //! The program `edgesmith` does not need this one.
@@ -27,6 +28,7 @@ mod runs;
 mod search;
 mod single;
 mod study;
+mod throughput;
 mod train;
 
 /// Measures edgesmith itself on problems whose answers are known.
@@ -59,6 +61,11 @@ enum Command {
     ///
     /// The trials are made up and take no time.
     Cost(cost::Args),
+    /// Count durable trials a second through gRPC, and time heartbeats while a model proposes
+    ///
+    /// The figures of the trials are made up and take no time.
+    /// tests/compare_throughput.py counts those of Optuna and Rustuna.
+    Throughput(throughput::Args),
     /// Time training: images per second of seven networks, on random images
     Train(train::Args),
     /// Run a study from scratch and show how the hypervolume of its front grew over time
@@ -83,6 +90,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Search(args) => spawn_blocking(move || search::run(&args)).await??,
         Command::Fidelity(args) => spawn_blocking(move || fidelity::run(&args)).await??,
         Command::Cost(args) => spawn_blocking(move || cost::run(&args)).await??,
+        Command::Throughput(args) => throughput::run(&args).await?,
         Command::Train(args) => spawn_blocking(move || train::run(&args)).await??,
         Command::Front(args) => return front::run(args).await,
         Command::Proxies(args) => proxies::run(args).await?,
