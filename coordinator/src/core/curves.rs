@@ -11,13 +11,15 @@
 use edgesmith_common::Metric;
 use edgesmith_common::metric::Scale;
 
+use super::rungs::Ranking;
+
 /// The shares of their error at a rung that complete trials had left at the end. A trial's error is
 /// the distance of its metric from the best possible value; for an accuracy, it is the share of
 /// wrong predictions.
 #[derive(Debug)]
 pub(super) struct ErrorLeft {
     metric: Metric,
-    shares: Vec<f64>,
+    shares: Ranking,
 }
 
 /// The smallest error that is used, as a share of the metric's scale. Without it, shares of tiny
@@ -27,22 +29,22 @@ const LEAST_ERROR: f64 = 1e-4;
 impl ErrorLeft {
     /// For a metric, without any complete trial yet.
     pub(super) fn new(metric: Metric) -> Self {
-        Self { metric, shares: Vec::new() }
+        Self { metric, shares: Ranking::default() }
     }
 
-    /// Adds a trial with these values at the rung and at the end of training.
+    /// Adds a trial with these values at the rung and at the end of training. O(log n).
     pub(super) fn add(&mut self, at_rung: f64, last: f64) {
         let distance = |value| self.metric.distance_to_best(value);
-        self.shares.push(distance(last) / distance(at_rung).max(least_error(self.metric)));
+        let share = distance(last) / distance(at_rung).max(least_error(self.metric));
+        self.shares.insert(share, false);
     }
 
     /// The least share of its error that another trial keeps, with probability `confidence`; `None`
-    /// while there are too few trials for a bound.
-    pub(super) fn least(mut self, confidence: f64) -> Option<f64> {
+    /// while there are too few trials for a bound. O(log n).
+    pub(super) fn least(&self, confidence: f64) -> Option<f64> {
         // The small term keeps rounding from lowering a place that is a whole number.
         let place = ((1.0 - confidence) * (self.shares.len() + 1) as f64 + 1e-9).floor() as usize;
-        self.shares.sort_by(f64::total_cmp);
-        self.shares.get(place.checked_sub(1)?).copied()
+        self.shares.get(place.checked_sub(1)?)
     }
 }
 
