@@ -1,15 +1,16 @@
 //! A model of constraints: it predicts how likely a candidate is to meet them.
 
-use super::gaussian_process::{GaussianProcess, Hyper, Prediction, pairwise};
+use super::columns::Columns;
+use super::gaussian_process::{Covariance, GaussianProcess, Hyper, Prediction};
 use super::kernel::{Features, Groups};
 use super::observations::Observation;
 use super::warp::Warp;
 
 /// A model of how far candidates are from being feasible.
 #[derive(Debug)]
-pub struct Constraint {
-    points: Vec<Features>,
-    process: GaussianProcess,
+pub struct Constraint<'a> {
+    points: Columns,
+    process: GaussianProcess<'a>,
     /// The warped violation below which a candidate counts as feasible; `None` while no feasible
     /// candidate is known.
     limit: Option<f64>,
@@ -24,31 +25,42 @@ pub enum Verdict {
     Distance(f64),
 }
 
-impl Constraint {
-    /// Fits to trials, of which at least one is infeasible.
-    pub fn fit(groups: &Groups, trials: &[Observation]) -> Self {
-        let points: Vec<Features> = trials.iter().map(|o| o.features.clone()).collect();
+impl<'a> Constraint<'a> {
+    /// Fits to trials, of which at least one is infeasible. `first` is the number of the first of
+    /// them among all trials, and `covariance` is brought up to them.
+    pub fn fit(
+        groups: &Groups,
+        trials: &[Observation],
+        first: usize,
+        covariance: &'a mut Covariance,
+    ) -> Self {
+        let points: Vec<&Features> = trials.iter().map(|o| &o.features).collect();
         let violations: Vec<f64> = trials.iter().map(|o| o.violation).collect();
         let (warp, targets) = Warp::fit_all(&violations);
-        let codes = pairwise(groups, &points);
-        let process = GaussianProcess::fit(groups, &codes, &targets, Hyper::start());
+        let numbered: Vec<(usize, &Features)> = (first..).zip(points.iter().copied()).collect();
+        covariance.update(groups, Hyper::start(), &numbered);
+        let process = GaussianProcess::fit(covariance, &targets);
         let least = violations.iter().copied().fold(f64::INFINITY, f64::min);
         let broken = violations.iter().copied().filter(|v| *v > 0.0).fold(f64::INFINITY, f64::min);
         // Halfway between feasible and the least violation seen.
         let limit = (least == 0.0).then(|| (warp.apply(0.0) + warp.apply(broken)) / 2.0);
-        Self { points, process, limit }
+        Self { points: Columns::new(groups, &points), process, limit }
     }
 
-    /// The prediction for a candidate with these features.
-    pub fn judge(&self, groups: &Groups, features: &Features) -> Verdict {
-        let codes = groups.codes(features, &self.points);
-        let Prediction { mean, deviation } = self.process.rough_prediction(&codes);
-        match self.limit {
+    /// The predictions for candidates with these features.
+    pub fn judge<const N: usize>(
+        &self,
+        groups: &Groups,
+        candidates: [&Features; N],
+    ) -> [Verdict; N] {
+        let codes = candidates.map(|candidate| self.points.codes(groups, candidate));
+        let rough = self.process.rough_predictions(codes.each_ref().map(Vec::as_slice));
+        rough.map(|Prediction { mean, deviation }| match self.limit {
             Some(limit) => {
                 Verdict::Probability(probability_below((limit - mean) / deviation.max(0.1)))
             }
             None => Verdict::Distance(mean - deviation),
-        }
+        })
     }
 }
 

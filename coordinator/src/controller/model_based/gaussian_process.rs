@@ -2,7 +2,7 @@
 //! Williams, "Gaussian Processes for Machine Learning", 2006, algorithm 2.1).
 
 use super::kernel::{Features, Groups, Kernel, Shape};
-use crate::linear_algebra::{cholesky, solve_lower, solve_upper};
+use crate::linear_algebra::{Factor, LANES};
 
 /// The kernel's free parameters and the noise, as a share of the signal's variance.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,7 +28,17 @@ impl Hyper {
     #[must_use]
     pub fn refined(self, groups: &Groups, points: &[Features], targets: &[f64]) -> Self {
         let codes = pairwise(groups, points);
-        let score = |hyper: Hyper| likelihood(groups, &codes, targets, hyper);
+        let mut factor = Factor::default();
+        // Each step along one parameter comes back to points of the grid that are known.
+        let mut known: Vec<(Hyper, f64)> = Vec::new();
+        let mut score = |hyper: Hyper| {
+            if let Some((_, score)) = known.iter().find(|(other, _)| *other == hyper) {
+                return *score;
+            }
+            let score = likelihood(groups, &codes, targets, hyper, &mut factor);
+            known.push((hyper, score));
+            score
+        };
         let (mut best, mut best_score) = (self, score(self));
         loop {
             let before = best_score;
@@ -67,93 +77,167 @@ impl Prediction {
     }
 }
 
-/// A process fitted to points and their targets.
-#[derive(Debug, Clone)]
-pub struct GaussianProcess {
+/// The covariance of the points that a process is fitted to. It does not depend on their targets,
+/// so it is kept from one proposal to the next: while the parameters stay, a new point is one more
+/// row of the factor. The bits are those of a factor made anew.
+#[derive(Debug)]
+pub struct Covariance {
+    /// `None` before the first fit.
+    hyper: Option<Hyper>,
     kernel: Kernel,
-    /// Lower triangle of the factor of `K + noise`.
-    factor: Vec<f64>,
+    /// The variance of the noise that was needed.
+    noise: f64,
+    /// Which points the rows are, by the caller's numbers.
+    places: Vec<usize>,
+    /// Of `K + noise`.
+    factor: Factor,
+}
+
+impl Covariance {
+    /// Of no points.
+    pub fn new(groups: &Groups) -> Self {
+        let Hyper { shape, noise } = Hyper::start();
+        let kernel = Kernel::new(groups, shape);
+        Self { hyper: None, kernel, noise, places: Vec::new(), factor: Factor::default() }
+    }
+
+    /// Brings it up to these points, each with a number of the caller's that stays with it.
+    pub fn update(&mut self, groups: &Groups, hyper: Hyper, points: &[(usize, &Features)]) {
+        if self.hyper != Some(hyper) {
+            self.kernel = Kernel::new(groups, hyper.shape);
+            self.hyper = Some(hyper);
+            self.restart(hyper.noise);
+        }
+        let known = self.places.iter().zip(points).all(|(place, (other, _))| place == other);
+        if !known || self.places.len() > points.len() {
+            self.restart(hyper.noise);
+        }
+        // The kernel is positive definite, and the noise keeps equal points apart. Once they need
+        // more noise, they also need it with more points.
+        loop {
+            let (kernel, noise) = (&self.kernel, self.noise);
+            let entry = |i: usize, j: usize| {
+                let covariance = kernel.at(groups.code(points[i].1, points[j].1));
+                if i == j { covariance + noise } else { covariance }
+            };
+            if self.factor.extend(points.len(), entry) {
+                break;
+            }
+            self.restart(noise.max(1e-6) * 10.0);
+        }
+        self.places = points.iter().map(|(place, _)| *place).collect();
+    }
+
+    fn restart(&mut self, noise: f64) {
+        self.noise = noise;
+        self.places.clear();
+        self.factor.clear();
+    }
+}
+
+/// A process fitted to points and their targets.
+#[derive(Debug)]
+pub struct GaussianProcess<'a> {
+    covariance: &'a Covariance,
     /// `(K + noise)⁻¹ · targets`
     weights: Vec<f64>,
     amplitude: f64,
 }
 
-impl GaussianProcess {
-    /// Fits a process to targets with mean 0. `codes` are those of all pairs of points, row by row.
-    pub fn fit(groups: &Groups, codes: &[u32], targets: &[f64], hyper: Hyper) -> Self {
-        let n = targets.len();
-        let kernel = Kernel::new(groups, hyper.shape);
-        let mut factor = covariance(&kernel, codes, n, hyper.noise);
-        // The kernel is positive definite, and the noise keeps equal points apart.
-        let mut noise = hyper.noise;
-        while !cholesky(&mut factor, n) {
-            noise = noise.max(1e-6) * 10.0;
-            factor = covariance(&kernel, codes, n, noise);
-        }
+impl<'a> GaussianProcess<'a> {
+    /// Fits a process to targets with mean 0, one for each point of `covariance`.
+    pub fn fit(covariance: &'a Covariance, targets: &[f64]) -> Self {
         let mut weights = targets.to_vec();
-        solve_lower(&factor, n, &mut weights);
+        covariance.factor.solve_lower(&mut weights);
         let amplitude = amplitude(&weights);
-        solve_upper(&factor, n, &mut weights);
-        Self { kernel, factor, weights, amplitude }
+        covariance.factor.solve_upper(&mut weights);
+        Self { covariance, weights, amplitude }
     }
 
-    /// The prediction of the noiseless value at a point. `codes` are those of the point with all
-    /// fitted points; `scratch` is overwritten.
-    pub fn prediction(&self, codes: &[u32], scratch: &mut Vec<f64>) -> Prediction {
+    /// Approximate predictions at `N` candidates that are cheap to compute. The mean is that of the
+    /// process. The deviation is an upper bound: it is computed as if only the nearest point were
+    /// known. `codes` are those of each candidate with all fitted points.
+    pub fn rough_predictions<const N: usize>(&self, codes: [&[u32]; N]) -> [Prediction; N] {
+        let n = self.weights.len();
+        let codes = codes.map(|codes| &codes[..n]);
+        // The sums are those of one candidate alone. Side by side they need not wait for each
+        // other. An empty sum of floating point numbers is -0.
+        let (mut means, mut nearest) = ([-0.0; N], [0.0_f64; N]);
+        for (i, weight) in self.weights.iter().enumerate() {
+            let lanes = means.iter_mut().zip(&mut nearest).zip(&codes);
+            for ((mean, nearest), codes) in lanes {
+                let covariance = self.covariance.kernel.at(codes[i]);
+                *mean += covariance * weight;
+                *nearest = nearest.max(covariance);
+            }
+        }
+        std::array::from_fn(|lane| self.with_explained(means[lane], nearest[lane] * nearest[lane]))
+    }
+
+    /// The predictions of the noiseless values at up to [`LANES`] candidates, of which the means
+    /// are known. `codes` are as in [`GaussianProcess::rough_predictions`]; `scratch` is
+    /// overwritten.
+    pub fn predictions(
+        &self,
+        codes: &[Vec<u32>],
+        means: &[f64],
+        scratch: &mut Vec<[f64; LANES]>,
+    ) -> Vec<Prediction> {
+        let kernel = &self.covariance.kernel;
         scratch.clear();
-        scratch.extend(codes.iter().map(|code| self.kernel.at(*code)));
-        solve_lower(&self.factor, scratch.len(), scratch);
-        let explained: f64 = scratch.iter().map(|v| v * v).sum();
-        self.with_explained(codes, explained)
-    }
-
-    /// An approximation of the same that is cheap to compute. The deviation is an upper bound: it
-    /// is computed as if only the nearest point were known.
-    pub fn rough_prediction(&self, codes: &[u32]) -> Prediction {
-        let nearest = codes.iter().map(|code| self.kernel.at(*code)).fold(0.0, f64::max);
-        self.with_explained(codes, nearest * nearest)
+        scratch.extend((0..self.weights.len()).map(|i| {
+            std::array::from_fn(|lane| codes.get(lane).map_or(0.0, |codes| kernel.at(codes[i])))
+        }));
+        self.covariance.factor.solve_lower_lanes(scratch);
+        let mut explained = [-0.0; LANES];
+        for row in scratch.iter() {
+            explained.iter_mut().zip(row).for_each(|(sum, v)| *sum += v * v);
+        }
+        let both = means.iter().zip(explained).take(codes.len());
+        both.map(|(mean, explained)| self.with_explained(*mean, explained)).collect()
     }
 
     /// A prediction at a point for which the fitted points explain the share `explained` of the
     /// variance.
-    fn with_explained(&self, codes: &[u32], explained: f64) -> Prediction {
-        let terms = codes.iter().zip(&self.weights);
-        Prediction {
-            mean: terms.map(|(code, weight)| self.kernel.at(*code) * weight).sum(),
-            deviation: (self.amplitude * (1.0 - explained).max(0.0)).sqrt(),
-        }
+    fn with_explained(&self, mean: f64, explained: f64) -> Prediction {
+        Prediction { mean, deviation: (self.amplitude * (1.0 - explained).max(0.0)).sqrt() }
     }
 }
 
 /// Codes of all pairs, row by row.
-pub fn pairwise(groups: &Groups, points: &[Features]) -> Vec<u32> {
-    points.iter().flat_map(|point| groups.codes(point, points)).collect()
+fn pairwise(groups: &Groups, points: &[Features]) -> Vec<u32> {
+    let row = |point| points.iter().map(move |other| groups.code(point, other));
+    points.iter().flat_map(row).collect()
 }
 
-/// Logarithm of the marginal likelihood, up to a constant, at the likeliest amplitude.
-fn likelihood(groups: &Groups, codes: &[u32], targets: &[f64], hyper: Hyper) -> f64 {
+/// Logarithm of the marginal likelihood, up to a constant, at the likeliest amplitude. `codes` are
+/// those of all pairs, and `factor` is overwritten.
+fn likelihood(
+    groups: &Groups,
+    codes: &[u32],
+    targets: &[f64],
+    hyper: Hyper,
+    factor: &mut Factor,
+) -> f64 {
     let n = targets.len();
     let kernel = Kernel::new(groups, hyper.shape);
-    let mut factor = covariance(&kernel, codes, n, hyper.noise);
-    if !cholesky(&mut factor, n) {
+    factor.clear();
+    let entry = |i: usize, j: usize| {
+        let covariance = kernel.at(codes[i * n + j]);
+        if i == j { covariance + hyper.noise } else { covariance }
+    };
+    if !factor.extend(n, entry) {
         return f64::NEG_INFINITY;
     }
     let mut solved = targets.to_vec();
-    solve_lower(&factor, n, &mut solved);
+    factor.solve_lower(&mut solved);
     let amplitude = amplitude(&solved);
-    let log_determinant: f64 = (0..n).map(|i| factor[i * n + i].ln()).sum();
-    -0.5 * n as f64 * amplitude.ln() - log_determinant
+    -0.5 * n as f64 * amplitude.ln() - factor.log_diagonal()
 }
 
 /// The likeliest amplitude. `solved` is the solution of `L·x = targets`.
 fn amplitude(solved: &[f64]) -> f64 {
     (solved.iter().map(|v| v * v).sum::<f64>() / solved.len() as f64).max(1e-12)
-}
-
-fn covariance(kernel: &Kernel, codes: &[u32], n: usize, noise: f64) -> Vec<f64> {
-    let mut matrix: Vec<f64> = codes.iter().map(|code| kernel.at(*code)).collect();
-    (0..n).for_each(|i| matrix[i * n + i] += noise);
-    matrix
 }
 
 #[cfg(test)]
@@ -173,27 +257,60 @@ mod tests {
         let points: Vec<Features> = (0..25).map(|_| sample()).collect();
         let targets: Vec<f64> = (0..25).map(|i| f64::from(i * 7 % 11) / 5.0 - 1.0).collect();
         let hyper = Hyper { noise: 0.05, ..Hyper::start() };
-        let codes = pairwise(&groups, &points);
-        let process = GaussianProcess::fit(&groups, &codes, &targets, hyper);
+        let numbered: Vec<(usize, &Features)> = points.iter().enumerate().collect();
+        let mut covariance = Covariance::new(&groups);
+        // Grown in two steps, after other parameters.
+        covariance.update(&groups, Hyper::start(), &numbered[..9]);
+        covariance.update(&groups, hyper, &numbered[..10]);
+        covariance.update(&groups, hyper, &numbered);
+        let process = GaussianProcess::fit(&covariance, &targets);
         let kernel = Kernel::new(&groups, hyper.shape);
-        let matrix = covariance(&kernel, &codes, 25, hyper.noise);
+        let mut matrix: Vec<f64> =
+            pairwise(&groups, &points).into_iter().map(|code| kernel.at(code)).collect();
+        (0..25).for_each(|i| matrix[i * 25 + i] += hyper.noise);
         let weights = solve(matrix.clone(), targets.clone()).unwrap();
         let energy: f64 = weights.iter().zip(&targets).map(|(w, t)| w * t).sum();
         for _ in 0..20 {
             let probe = sample();
-            let codes = groups.codes(&probe, &points);
+            let codes: Vec<u32> = points.iter().map(|point| groups.code(&probe, point)).collect();
             let k: Vec<f64> = codes.iter().map(|code| kernel.at(*code)).collect();
             let mean: f64 = k.iter().zip(&weights).map(|(a, b)| a * b).sum();
-            let found = process.prediction(&codes, &mut Vec::new());
+            let [rough] = process.rough_predictions([&codes]);
+            let found = process.predictions(&[codes], &[rough.mean], &mut Vec::new())[0];
             assert!((found.mean - mean).abs() < 1e-9);
             let solved = solve(matrix.clone(), k.clone()).unwrap();
             let explained: f64 = k.iter().zip(&solved).map(|(a, b)| a * b).sum();
             let deviation = (energy / 25.0 * (1.0 - explained).max(0.0)).sqrt();
             assert!((found.deviation - deviation).abs() < 1e-7, "{found:?} against {deviation}");
-            let rough = process.rough_prediction(&codes);
-            assert_eq!(rough.mean, found.mean);
             assert!(rough.deviation >= found.deviation - 1e-9);
         }
+    }
+
+    #[test]
+    fn a_covariance_that_grew_is_the_one_made_anew() {
+        let space = Space::Cell(CellSpace::nas_bench_201(CellIdentity::Network));
+        let groups = Groups::new(&space);
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(3);
+        let mut points: Vec<Features> =
+            (0..30).map(|_| groups.features(&space.sample(&mut rng))).collect();
+        // Equal points without noise are not positive definite.
+        points[20] = points[3].clone();
+        let numbered: Vec<(usize, &Features)> = points.iter().enumerate().collect();
+        let hyper = Hyper { noise: 0.0, ..Hyper::start() };
+        let anew = |points: &[(usize, &Features)]| {
+            let mut covariance = Covariance::new(&groups);
+            covariance.update(&groups, hyper, points);
+            covariance
+        };
+        let mut grown = Covariance::new(&groups);
+        // At last two points are left out.
+        for points in [&numbered[..12], &numbered[..20], &numbered[..30], &numbered[2..29]] {
+            grown.update(&groups, hyper, points);
+            let expected = anew(points);
+            assert_eq!((&grown.factor, &grown.places), (&expected.factor, &expected.places));
+            assert_eq!(grown.noise, expected.noise);
+        }
+        assert!(grown.noise > 0.0);
     }
 
     #[test]
@@ -207,7 +324,7 @@ mod tests {
         let codes = pairwise(&groups, &points);
         let start = Hyper::start();
         let refined = start.refined(&groups, &points, &targets);
-        let score = |hyper| likelihood(&groups, &codes, &targets, hyper);
+        let score = |hyper| likelihood(&groups, &codes, &targets, hyper, &mut Factor::default());
         assert!(score(refined) >= score(start));
     }
 }

@@ -34,6 +34,11 @@ pub struct Groups {
     open: usize,
     /// The largest sum of squared differences of counts, halved.
     farthest: usize,
+    /// For each choice with more than one option, where its counts begin, and how many places it
+    /// has there: one for each option, and one for no effect.
+    spans: Vec<(usize, usize)>,
+    /// Whether a group has so many choices that its counts are capped.
+    capped: bool,
 }
 
 /// Free parameters of the kernel.
@@ -75,7 +80,12 @@ impl Groups {
             }
         }
         let farthest = lists.iter().map(|(_, _, choices)| choices * choices).sum();
-        Self { space: space.clone(), offsets, length, open, farthest }
+        let capped = lists.iter().any(|(_, _, choices)| *choices > MOST as usize);
+        let spans = space.choices().iter().zip(&offsets);
+        let spans =
+            spans.filter_map(|(choice, offset)| Some(((*offset)?, choice.options.len() + 1)));
+        let spans = spans.collect();
+        Self { space: space.clone(), offsets, length, open, farthest, spans, capped }
     }
 
     /// A genotype's features.
@@ -94,16 +104,10 @@ impl Groups {
         Features { indices, counts }
     }
 
-    /// The codes of a point with each of `points`.
-    pub fn codes(&self, point: &Features, points: &[Features]) -> Vec<u32> {
-        points.iter().map(|other| self.code(point, other)).collect()
-    }
-
     /// Index of [`Kernel`]'s value for two genotypes, made of the number of differing choices and
     /// the distance of counts.
     pub fn code(&self, a: &Features, b: &Features) -> u32 {
-        // Much of the time of a proposal is spent here. With sums of few bits, processors handle
-        // more numbers at once.
+        // With sums of few bits, processors handle more numbers at once.
         let indices = a.indices.iter().zip(&b.indices);
         let differing: u16 = indices.map(|(x, y)| u16::from(x != y)).sum();
         let square = |(x, y): (&i16, &i16)| {
@@ -116,6 +120,66 @@ impl Groups {
     }
 }
 
+/// A code is a sum. With `d` choices differing, the distance of counts is half of
+/// `|a|² + |b|² - 2·a·b`, where `a·b` is the sum, over the choices of `a`, of how often `b` picks the
+/// same. All of it is a part of the point, a part of the candidate, less a common part for each
+/// choice. This holds unless counts are capped.
+impl Groups {
+    /// Whether counts may be capped.
+    pub fn counts_are_capped(&self) -> bool {
+        self.capped
+    }
+
+    /// Number of codes; all are below it.
+    pub fn codes(&self) -> usize {
+        (self.open + 1) * (self.farthest + 1)
+    }
+
+    /// What each option of each choice is, in the order of [`Groups::places`]: the choice, among
+    /// those with several options, and the option, or their number for no effect.
+    pub fn picks(&self) -> impl Iterator<Item = (usize, usize)> {
+        let spans = self.spans.iter().enumerate();
+        spans.flat_map(|(choice, (_, length))| (0..*length).map(move |option| (choice, option)))
+    }
+
+    /// The place in [`Groups::picks`] of what each choice picks.
+    pub fn places(&self, features: &Features) -> impl Iterator<Item = usize> {
+        let mut start = 0;
+        self.spans.iter().zip(&features.indices).map(move |((_, length), index)| {
+            let place = start + if *index == NONE { length - 1 } else { usize::from(*index) };
+            start += length;
+            place
+        })
+    }
+
+    /// A point's own part of its codes.
+    pub fn point_part(&self, point: &Features) -> u32 {
+        (self.open * (self.farthest + 1)) as u32 + half_square(point)
+    }
+
+    /// A candidate's own part of its codes.
+    pub fn candidate_part(&self, candidate: &Features) -> u32 {
+        // The squares of both are odd if their sum is, which is the number of choices.
+        half_square(candidate) + (self.open % 2) as u32
+    }
+
+    /// How much less a point's code is with a candidate that picks this option of this choice.
+    pub fn common_part(&self, point: &Features, choice: usize, option: usize) -> u32 {
+        let (start, length) = self.spans[choice];
+        let own = match point.indices[choice] {
+            NONE => length - 1,
+            index => usize::from(index),
+        };
+        let alike = if own == option { self.farthest as u32 + 1 } else { 0 };
+        alike + point.counts[start + option] as u32
+    }
+}
+
+/// Half of the sum of squared counts, rounded down.
+fn half_square(features: &Features) -> u32 {
+    features.counts.iter().map(|count| i32::from(*count).pow(2)).sum::<i32>() as u32 / 2
+}
+
 impl Kernel {
     /// Tabulates `(1-mix)·exp(-differing/choices) + mix·Matérn52(√(2·distance)/counts)`, with
     /// both decays scaled to the size of the space.
@@ -123,13 +187,12 @@ impl Kernel {
         let stretch = (groups.open.max(1) as f64 / 6.0).max(1.0 / 6.0);
         let (choices, counts) = (shape.choices * stretch, shape.counts * stretch.sqrt());
         let width = groups.farthest + 1;
+        let alike: Vec<f64> =
+            (0..width).map(|distance| matern52((2.0 * distance as f64).sqrt() / counts)).collect();
         let mut values = Vec::with_capacity((groups.open + 1) * width);
         for differing in 0..=groups.open {
             let near = (-(differing as f64) / choices).exp();
-            values.extend((0..width).map(|distance| {
-                let alike = matern52((2.0 * distance as f64).sqrt() / counts);
-                (1.0 - shape.mix) * near + shape.mix * alike
-            }));
+            values.extend(alike.iter().map(|alike| (1.0 - shape.mix) * near + shape.mix * alike));
         }
         Self { values, width }
     }

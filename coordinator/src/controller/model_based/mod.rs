@@ -19,10 +19,13 @@
 //! How the parts work together: [`observations`] selects the trials to fit. [`surrogate`] fits
 //! models to them and ranks the pool by [`acquisition`], the expected gain of a candidate, and
 //! [`constraint`], the prediction for its constraints; [`merit`] combines the two. The work for a
-//! proposal does not grow with the study.
+//! proposal does not grow with the study. Candidates are compared with the fitted trials by
+//! [`columns`] and evaluated several at once, and the factors of the processes are kept from one
+//! proposal to the next. None of this changes a bit of a proposal.
 
 mod acquisition;
 mod arithmetic;
+mod columns;
 mod constraint;
 mod gaussian_process;
 mod kernel;
@@ -33,6 +36,8 @@ mod surrogate;
 mod tests;
 mod warp;
 
+use std::cell::RefCell;
+
 use edgesmith_common::TrialNumber;
 use edgesmith_search_space::{Choice, Genotype, Space};
 use rand::{Rng, RngExt};
@@ -42,7 +47,7 @@ pub use self::arithmetic::Arithmetic;
 use self::gaussian_process::Hyper;
 use self::kernel::Groups;
 use self::observations::{Observation, Observations};
-use self::surrogate::{Surrogate, refined};
+use self::surrogate::{Fits, Surrogate, refined};
 use super::breeding::{Parent, open_choices, recombined};
 use super::fitness::Fitness;
 use super::history::History;
@@ -73,14 +78,18 @@ pub struct ModelBased {
     hypers: Vec<Hyper>,
     /// Number of complete trials when they were fitted.
     fitted_at: usize,
+    /// What proposals share. No proposal depends on what it holds before, so it is not state.
+    fits: RefCell<Fits>,
 }
 
 impl ModelBased {
     /// A controller of `space` that begins with `initial` random trials (at least 2). If costs can
     /// be computed, each of them is the cheapest of a few.
     pub fn new(space: Space, initial: usize, arithmetic: Option<Arithmetic>) -> Self {
+        let groups = Groups::new(&space);
         Self {
-            groups: Groups::new(&space),
+            fits: RefCell::new(Fits::new(&groups)),
+            groups,
             history: History::new(space),
             arithmetic,
             initial: initial.max(2),
@@ -193,8 +202,10 @@ impl Controller for ModelBased {
         }
         let mut pool = self.pool(rng);
         let arithmetic = self.arithmetic.as_ref();
+        let mut fits = self.fits.borrow_mut();
+        let (groups, observations) = (&self.groups, &self.observations);
         let surrogate =
-            Surrogate::fit(&self.groups, arithmetic, &self.observations, &self.hypers, rng);
+            Surrogate::fit(groups, arithmetic, observations, &self.hypers, &mut fits, rng);
         let ranked = surrogate.ranked(&pool);
         let best = ranked.into_iter().find(|&i| self.history.is_fresh(&pool[i].genotype));
         match best {

@@ -61,6 +61,11 @@ impl Observations {
         self.selected.iter().map(|&place| (&self.all[place], self.measured(place))).collect()
     }
 
+    /// Which trials [`Observations::fitted`] are: their places in the order in which they finished.
+    pub fn fitted_places(&self) -> &[usize] {
+        &self.selected
+    }
+
     /// The trials that a model of the constraints is fitted to: the latest of all kinds. `None`
     /// while no trial was infeasible or broke a constraint.
     pub fn of_constraints(&self) -> Option<&[Observation]> {

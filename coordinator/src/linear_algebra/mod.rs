@@ -1,6 +1,10 @@
 //! Small dense systems of linear equations, in plain loops on row-major matrices. They have at most
 //! a few hundred rows, so a library would cost more than it saves.
 
+mod factor;
+
+pub(crate) use self::factor::{Factor, LANES};
+
 /// Cholesky factorization of a symmetric matrix, in place in its lower triangle. The upper triangle
 /// is left as it was. Returns false if the matrix is not positive definite.
 pub(crate) fn cholesky(matrix: &mut [f64], n: usize) -> bool {
