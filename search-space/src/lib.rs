@@ -31,6 +31,7 @@ mod space;
 mod staged;
 mod translation;
 mod variation;
+mod work;
 
 pub use architecture::{
     Activation, Architecture, ArchitectureError, MAX_VALUE_ELEMENTS, Operation, ParseNameError,
@@ -60,3 +61,4 @@ pub use recipe::{
 pub use space::{Choice, Genotype, GenotypeError, NameError, Space};
 pub use staged::{SpaceDefinition, StageSpace, StagedSpace};
 pub use translation::Translation;
+pub use work::TrainingWork;

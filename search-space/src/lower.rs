@@ -29,29 +29,53 @@ impl Architecture {
     /// # Errors
     /// If a stage has a stride on a feature map with one position, or a feature map is too large.
     pub fn graph(&self, data: DataShape) -> Result<Graph, ArchitectureError> {
-        let side = self.resolution;
-        check_size("image", [data.channels, side, side])?;
-        let mut builder = GraphBuilder::new();
-        let image = Shape::new(data.channels, &[side, side]).expect("sizes within the limit");
-        let head = builder.input("image", image).expect("the first value");
-        let mut lowering = Lowering { builder, head };
-        let stem_activation =
-            self.stages.first().map_or(Activation::Relu, |stage| stage.activation);
-        let stem = Place { stage: Some(0), block: None, part: Cow::Borrowed("stem") };
-        lowering.conv(stem, Conv::dense(3, 1), self.stem_width, 3, Some(stem_activation))?;
+        let mut lowering = Lowering::new([data.channels, self.resolution])?;
+        lowering.stem(self.stem_width, self.stem_activation())?;
         for (stage, index) in self.stages.iter().zip(0..) {
-            if stage.depth > 0 && stage.stride > 1 && lowering.shape().space()[0] == 1 {
-                return Err(ArchitectureError::NothingLeftToStride {
-                    stage: index as usize + 1,
-                    stride: stage.stride,
-                });
-            }
             for block in 0..stage.depth {
-                let stride = if block == 0 { stage.stride } else { 1 };
-                lowering.block(index, block, stage, stride)?;
+                lowering.block(index, block, stage, stage.stride_of(block))?;
             }
         }
         lowering.classifier(data.classes)
+    }
+
+    /// The activation of the stem.
+    pub(crate) fn stem_activation(&self) -> Activation {
+        self.stages.first().map_or(Activation::Relu, |stage| stage.activation)
+    }
+}
+
+impl Stage {
+    /// The stride of one of its blocks, counted from 0.
+    pub(crate) fn stride_of(&self, block: u32) -> u32 {
+        if block == 0 { self.stride } else { 1 }
+    }
+}
+
+/// A part of a staged network. All networks are a stem, blocks and a classifier in a row.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Part {
+    /// The stem, with its output channels.
+    Stem(u32, Activation),
+    /// A block of this stage with this stride. The stage's own stride and depth do not matter.
+    Block(Stage, u32),
+    /// The classifier, with the number of classes.
+    Classifier(u32),
+}
+
+impl Part {
+    /// The part as a network of its own, for an input of this many channels and of this side.
+    ///
+    /// # Errors
+    /// See [`Architecture::graph`].
+    pub(crate) fn graph(&self, input: [u32; 2]) -> Result<Graph, ArchitectureError> {
+        let mut lowering = Lowering::new(input)?;
+        match self {
+            Part::Stem(width, activation) => lowering.stem(*width, *activation)?,
+            Part::Block(stage, stride) => lowering.block(0, 0, stage, *stride)?,
+            Part::Classifier(classes) => return lowering.classifier(*classes),
+        }
+        Ok(lowering.builder.finish(&[lowering.head]).expect("every parameter is read"))
     }
 }
 
@@ -62,6 +86,20 @@ struct Lowering {
 }
 
 impl Lowering {
+    /// Of nothing yet, for an input of this many channels and of this side.
+    fn new([channels, side]: [u32; 2]) -> Result<Self, ArchitectureError> {
+        check_size("image", [channels, side, side])?;
+        let mut builder = GraphBuilder::new();
+        let image = Shape::new(channels, &[side, side]).expect("sizes within the limit");
+        let head = builder.input("image", image).expect("the first value");
+        Ok(Self { builder, head })
+    }
+
+    fn stem(&mut self, width: u32, activation: Activation) -> Result<(), ArchitectureError> {
+        let stem = Place { stage: Some(0), block: None, part: Cow::Borrowed("stem") };
+        self.conv(stem, Conv::dense(3, 1), width, 3, Some(activation))
+    }
+
     fn block(
         &mut self,
         stage_index: u32,
@@ -69,6 +107,10 @@ impl Lowering {
         stage: &Stage,
         stride: u32,
     ) -> Result<(), ArchitectureError> {
+        if stride > 1 && self.shape().space()[0] == 1 {
+            let stage = stage_index as usize + 1;
+            return Err(ArchitectureError::NothingLeftToStride { stage, stride });
+        }
         let place = |part: &'static str| Place {
             stage: Some(stage_index),
             block: Some(block),

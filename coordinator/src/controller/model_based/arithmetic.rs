@@ -4,9 +4,13 @@
 //! It is not used in studies over a table. There all look-ups cost the same, and objectives are
 //! compared as they are.
 
+use std::cell::RefCell;
+
 use edgesmith_common::metric::Scale;
 use edgesmith_common::{Objective, StudySpec};
-use edgesmith_search_space::{Cost, Genotype, NetworkSpace, pruned, training_work};
+use edgesmith_search_space::{
+    Cost, Design, Genotype, NetworkSpace, TrainingWork, pruned, training_work,
+};
 
 /// The arithmetic of one study that trains.
 #[derive(Debug, Clone)]
@@ -15,6 +19,8 @@ pub struct Arithmetic {
     objectives: Vec<Objective>,
     /// Trials that the study may train.
     budget: u32,
+    /// What the parts of networks cost. It holds nothing but what can be computed again.
+    works: RefCell<TrainingWork>,
 }
 
 /// What is known about a candidate.
@@ -31,7 +37,8 @@ impl Arithmetic {
     pub fn new(spec: &StudySpec) -> Option<Self> {
         let space = spec.training()?.space.clone();
         let (objectives, budget) = (spec.objectives.clone(), spec.budget.trials);
-        Some(Self { space, objectives, budget })
+        let works = RefCell::new(TrainingWork::new(space.data()));
+        Some(Self { space, objectives, budget, works })
     }
 
     /// Whether cheap candidates are worth more than expensive ones that gain as much. They are with
@@ -43,10 +50,17 @@ impl Arithmetic {
     /// What is known about a candidate; `None` if it is not a valid network.
     pub fn of(&self, genotype: &Genotype) -> Option<Known> {
         let candidate = self.space.decode(genotype);
+        let computes = (0..self.objectives.len()).any(|place| self.computes(place));
+        if let Design::Staged(network) = &candidate.architecture
+            && !computes
+        {
+            let cost = self.works.borrow_mut().of(network)?.max(1) as f64;
+            return Some(Known { objectives: vec![None; self.objectives.len()], cost });
+        }
         let network = candidate.graph(self.space.data()).ok()?;
         // Pruning comes after training, so the whole network is trained.
         let cost = training_work(&network).max(1) as f64;
-        if !(0..self.objectives.len()).any(|place| self.computes(place)) {
+        if !computes {
             return Some(Known { objectives: vec![None; self.objectives.len()], cost });
         }
         let network = candidate.recipe.prunings().fold(network, pruned);
