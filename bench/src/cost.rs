@@ -68,7 +68,7 @@ pub struct Args {
           default_values = AlgorithmSpec::NAMES)]
     pub algorithms: Vec<String>,
     /// Numbers of finished trials before the timed proposals
-    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "100,10000,100000",
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "100,1000,10000,100000",
           allow_negative_numbers = true, value_parser = number::whole(0..=u32::MAX))]
     pub trials: Vec<u32>,
     /// Number of trials in the study whose front is timed; 0 skips it

@@ -2,20 +2,27 @@
 //! the work of each part is kept.
 
 use std::collections::HashMap;
+use std::hash::Hash;
+
+use foldhash::fast::FixedState;
 
 use crate::lower::Part;
-use crate::{Architecture, DataShape, training_work};
+use crate::{Architecture, DataShape, Stage, training_work};
 
-/// Largest number of parts that are kept. Spaces in which the numbers of channels add up have more.
+/// Largest number of parts and of stages that are kept. Spaces in which the numbers of channels add
+/// up have more.
 const MOST: usize = 100_000;
 
 /// The training work of networks for one kind of data.
 #[derive(Debug, Clone)]
 pub struct TrainingWork {
     data: DataShape,
-    /// Parts by their input's channels and side; `None` for one that is not valid there.
-    known: HashMap<(Part, [u32; 2]), Option<Known>>,
+    parts: Memory<Part>,
+    stages: Memory<Stage>,
 }
+
+/// Parts with the channels and the side of their input; `None` for one that is not valid there.
+type Memory<P> = HashMap<(P, [u32; 2]), Option<Known>, FixedState>;
 
 #[derive(Debug, Clone, Copy)]
 struct Known {
@@ -27,30 +34,40 @@ struct Known {
 impl TrainingWork {
     /// Of networks for such images and classes.
     pub fn new(data: DataShape) -> Self {
-        Self { data, known: HashMap::new() }
+        Self { data, parts: Memory::default(), stages: Memory::default() }
     }
 
     /// The [`training_work`] of a network; `None` if it is not valid.
     pub fn of(&mut self, network: &Architecture) -> Option<u64> {
         let image = [self.data.channels, network.resolution];
         let stem = Part::Stem(network.stem_width, network.stem_activation());
-        let Known { mut work, mut output } = self.part(stem, image)?;
+        let mut so_far = self.part(stem, image)?;
         for stage in &network.stages {
-            for block in 0..stage.depth {
-                // Equal blocks are one part.
-                let alike = crate::Stage { depth: 1, stride: 1, ..stage.clone() };
-                let part = self.part(Part::Block(alike, stage.stride_of(block)), output)?;
-                work = work.saturating_add(part.work);
-                output = part.output;
-            }
+            so_far = so_far.then(self.stage(stage, so_far.output)?);
         }
-        let classifier = self.part(Part::Classifier(self.data.classes), output)?;
-        Some(work.saturating_add(classifier.work))
+        let classifier = self.part(Part::Classifier(self.data.classes), so_far.output)?;
+        Some(so_far.then(classifier).work)
+    }
+
+    fn stage(&mut self, stage: &Stage, input: [u32; 2]) -> Option<Known> {
+        let key = (stage.clone(), input);
+        if let Some(known) = self.stages.get(&key) {
+            return *known;
+        }
+        let mut so_far = Some(Known { work: 0, output: input });
+        for block in 0..stage.depth {
+            // Equal blocks are one part.
+            let alike = Stage { depth: 1, stride: 1, ..stage.clone() };
+            let block = Part::Block(alike, stage.stride_of(block));
+            so_far = so_far.and_then(|so_far| Some(so_far.then(self.part(block, so_far.output)?)));
+        }
+        remember(&mut self.stages, key, so_far);
+        so_far
     }
 
     fn part(&mut self, part: Part, input: [u32; 2]) -> Option<Known> {
         let key = (part, input);
-        if let Some(known) = self.known.get(&key) {
+        if let Some(known) = self.parts.get(&key) {
             return *known;
         }
         let known = key.0.graph(input).ok().map(|graph| {
@@ -59,12 +76,23 @@ impl TrainingWork {
             let side = shape.space().first().copied().unwrap_or(1);
             Known { work: training_work(&graph), output: [shape.channels(), side] }
         });
-        if self.known.len() >= MOST {
-            self.known.clear();
-        }
-        self.known.insert(key, known);
+        remember(&mut self.parts, key, known);
         known
     }
+}
+
+impl Known {
+    /// This part and the next one.
+    fn then(self, next: Self) -> Self {
+        Self { work: self.work.saturating_add(next.work), output: next.output }
+    }
+}
+
+fn remember<P: Hash + Eq>(memory: &mut Memory<P>, key: (P, [u32; 2]), known: Option<Known>) {
+    if memory.len() >= MOST {
+        memory.clear();
+    }
+    memory.insert(key, known);
 }
 
 #[cfg(test)]
@@ -72,7 +100,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Activation, Operation, Skip, Stage};
+    use crate::{Activation, Operation, Skip};
 
     fn stage() -> impl Strategy<Value = Stage> {
         let operation = prop_oneof![

@@ -108,37 +108,70 @@ impl Factor {
 /// Solves `L·x = b` in place for `N` right sides, with the first rows of `L` as in [`Factor`].
 fn solve_lower<const N: usize>(rows: &[f64], b: &mut [[f64; N]]) {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
+    if is_x86_feature_detected!("avx512f") {
+        // SAFETY: the processor has AVX-512, which is all that the function needs.
+        return unsafe { solve_lower_avx512(rows, b) };
+    } else if is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has AVX2, which is all that the function needs.
         return unsafe { solve_lower_avx2(rows, b) };
     }
     solve_lower_plain(rows, b);
 }
 
-/// The same code with wider registers. The results are equal, because nothing is fused or reordered.
+/// [`solve_lower_plain`] with wide registers. Nothing is fused or reordered, so the bits are equal.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn solve_lower_avx512<const N: usize>(rows: &[f64], b: &mut [[f64; N]]) {
+    solve_lower_plain(rows, b);
+}
+
+/// The same with registers half as wide.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn solve_lower_avx2<const N: usize>(rows: &[f64], b: &mut [[f64; N]]) {
     solve_lower_plain(rows, b);
 }
 
+/// Two rows at a time, so that each number of `b` that is known is read half as often.
 #[inline(always)]
 fn solve_lower_plain<const N: usize>(rows: &[f64], b: &mut [[f64; N]]) {
     let mut start = 0;
-    for i in 0..b.len() {
-        let row = &rows[start..=start + i];
+    for i in (0..b.len()).step_by(2) {
         let (known, rest) = b.split_at_mut(i);
+        let row = &rows[start..=start + i];
+        start += i + 1;
         // An empty sum of floating point numbers is -0.
         let mut dots = [-0.0; N];
-        for (l, x) in row.iter().zip(known.iter()) {
-            for (dot, x) in dots.iter_mut().zip(x) {
-                *dot += l * x;
+        let [current, next, ..] = rest else {
+            for (l, x) in row.iter().zip(known.iter()) {
+                add(&mut dots, *l, x);
             }
+            return finish(&mut rest[0], &dots, row[i]);
+        };
+        let next_row = &rows[start..=start + i + 1];
+        start += i + 2;
+        let mut next_dots = [-0.0; N];
+        for ((l, next_l), x) in row.iter().zip(next_row).zip(known.iter()) {
+            add(&mut dots, *l, x);
+            add(&mut next_dots, *next_l, x);
         }
-        for (b, dot) in rest[0].iter_mut().zip(dots) {
-            *b = (*b - dot) / row[i];
-        }
-        start += i + 1;
+        finish(current, &dots, row[i]);
+        add(&mut next_dots, next_row[i], current);
+        finish(next, &next_dots, next_row[i + 1]);
+    }
+}
+
+#[inline(always)]
+fn add<const N: usize>(dots: &mut [f64; N], l: f64, x: &[f64; N]) {
+    for (dot, x) in dots.iter_mut().zip(x) {
+        *dot += l * x;
+    }
+}
+
+#[inline(always)]
+fn finish<const N: usize>(b: &mut [f64; N], dots: &[f64; N], pivot: f64) {
+    for (b, dot) in b.iter_mut().zip(dots) {
+        *b = (*b - dot) / pivot;
     }
 }
 

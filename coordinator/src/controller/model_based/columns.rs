@@ -6,6 +6,9 @@
 
 use super::kernel::{Features, Groups};
 
+/// Number of columns that are added at once.
+const AT_ONCE: usize = 8;
+
 /// Points prepared for comparison with candidates.
 #[derive(Debug)]
 pub struct Columns {
@@ -30,8 +33,8 @@ pub trait Word: Copy {
     fn code(self) -> u32;
     /// `self + other`, around the largest number if need be.
     fn plus(self, other: Self) -> Self;
-    /// `self - a - b - c - d`, around zero if need be.
-    fn less(self, others: [Self; 4]) -> Self;
+    /// `self` less all others, around zero if need be.
+    fn less(self, others: [Self; AT_ONCE]) -> Self;
 }
 
 macro_rules! word {
@@ -49,8 +52,10 @@ macro_rules! word {
                 self.wrapping_add(other)
             }
 
-            fn less(self, [a, b, c, d]: [Self; 4]) -> Self {
-                self.wrapping_sub(a.wrapping_add(b).wrapping_add(c.wrapping_add(d)))
+            fn less(self, [a, b, c, d, e, f, g, h]: [Self; AT_ONCE]) -> Self {
+                let first = a.wrapping_add(b).wrapping_add(c).wrapping_add(d);
+                let last = e.wrapping_add(f).wrapping_add(g).wrapping_add(h);
+                self.wrapping_sub(first).wrapping_sub(last)
             }
         }
     };
@@ -111,11 +116,11 @@ impl<W: Word> Table<W> {
         let column = |place: usize| &self.columns[place * n..][..n];
         let picked: Vec<&[W]> = groups.places(candidate).map(column).collect();
         let mut sums: Vec<W> = self.base.iter().map(|base| base.plus(own)).collect();
-        for four in picked.chunks(4) {
-            let at = |i: usize| four.get(i).copied().unwrap_or(none);
-            let others = at(0).iter().zip(at(1)).zip(at(2)).zip(at(3));
-            for (sum, (((a, b), c), d)) in sums.iter_mut().zip(others) {
-                *sum = sum.less([*a, *b, *c, *d]);
+        for several in picked.chunks(AT_ONCE) {
+            let columns: [&[W]; AT_ONCE] =
+                std::array::from_fn(|i| several.get(i).map_or(none, |column| &column[..n]));
+            for (i, sum) in sums.iter_mut().enumerate() {
+                *sum = sum.less(columns.map(|column| column[i]));
             }
         }
         sums.into_iter().map(Word::code).collect()

@@ -336,6 +336,10 @@ impl Both {
     fn ask(&self, to_come: u32) -> Result<(), TestCaseError> {
         prop_assert_eq!(self.fast.next_promotion(to_come), self.plain.next_promotion(to_come));
         prop_assert_eq!(self.fast.next_stopped(to_come), self.plain.next_stopped(to_come));
+        for (number, reached) in (0..).map(TrialNumber).zip(&self.reached) {
+            let waits = self.plain.waits(number, *reached);
+            prop_assert_eq!(self.fast.waits(number, *reached), waits);
+        }
         let trials = self.reached.iter().zip(&self.stages);
         let trials = trials.map(|(reached, stage)| {
             (*reached, matches!(stage, Stage::Ended { .. } | Stage::Complete))
