@@ -372,8 +372,11 @@ fn open(config: &ServeConfig, listen: SocketAddr) -> Result<Opened, ServeError> 
     Ok(Opened { core, thread, artifacts, stages, secrets, tls, tokens, made, chosen, fingerprint })
 }
 
-/// The core with everything that `store` holds.
-fn restore(config: CoreConfig, store: &mut DiskStore) -> Result<Core, ServeError> {
+/// The core with everything that `store` holds, as a coordinator finds it when it starts.
+///
+/// # Errors
+/// If the records cannot be read, or one contradicts those before it.
+pub fn restore(config: CoreConfig, store: &mut DiskStore) -> Result<Core, ServeError> {
     let mut failed = None;
     let records = store.replay()?.map_while(|record| match record {
         Ok(record) => Some(record),
