@@ -9,5 +9,6 @@ pub mod controller;
 pub mod core;
 mod linear_algebra;
 pub mod maintenance;
+mod packing;
 pub mod service;
 pub mod store;

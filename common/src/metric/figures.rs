@@ -22,7 +22,7 @@ pub struct Figures {
 }
 
 /// A list of names that figures can share.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct FigureNames(Arc<Vec<ScopedMetric>>);
 
 /// Why a figure cannot be right.
@@ -118,6 +118,16 @@ impl Figures {
         }
     }
 
+    /// Which figures are known.
+    pub fn names(&self) -> FigureNames {
+        FigureNames(Arc::clone(&self.names))
+    }
+
+    /// Their values, sorted by metric and scope.
+    pub fn values(&self) -> &[f64] {
+        &self.values
+    }
+
     /// Whether no figure is known.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
@@ -201,6 +211,28 @@ impl Figures {
     }
 }
 
+impl FigureNames {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Figures of these names, which share the list.
+    ///
+    /// # Panics
+    /// If there are not as many values as names.
+    pub fn with(&self, values: impl IntoIterator<Item = f64>) -> Figures {
+        let figures = Figures { names: Arc::clone(&self.0), values: values.into_iter().collect() };
+        assert_eq!(figures.names.len(), figures.values.len(), "a value for each name");
+        figures
+    }
+}
+
 impl FromIterator<(ScopedMetric, f64)> for Figures {
     /// If a figure occurs several times, the last value counts.
     fn from_iter<T: IntoIterator<Item = (ScopedMetric, f64)>>(figures: T) -> Self {
@@ -242,6 +274,9 @@ mod tests {
         assert!(one.is_empty());
         two.share_names(&mut names);
         assert!(Arc::ptr_eq(&two.names, &names.0));
+        let again = two.names().with(two.values().iter().copied());
+        assert!(Arc::ptr_eq(&again.names, &two.names));
+        assert_eq!((again, names.len(), names.is_empty()), (two, 2, false));
     }
 
     #[test]

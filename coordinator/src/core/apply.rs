@@ -203,8 +203,8 @@ impl Core {
                 study.teacher = Teacher::Trained { values, soft_targets };
                 study.add_measure_tasks(None, measure)
             }
-            Record::TrialTrained { study, number, trained, measure } => {
-                self.study_mut(study)?.apply_trained(*number, trained, measure)
+            Record::TrialTrained { study, number, trained, stages, measure } => {
+                self.study_mut(study)?.apply_trained(*number, trained, *stages, measure)
             }
             Record::TrialLookedUp { study, number, figures } => {
                 self.study_mut(study)?.apply_looked_up(*number, figures)

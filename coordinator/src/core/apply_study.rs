@@ -177,6 +177,7 @@ impl Study {
         &mut self,
         number: TrialNumber,
         trained: &TrainedTrial,
+        stages: Option<StagesKey>,
         measure: &[(TaskId, Target)],
     ) -> Result<(), Contradiction> {
         let trial = self.trial_mut(number)?;
@@ -184,7 +185,7 @@ impl Study {
             return Err(format!("trial {number} is not in training"));
         };
         let pending: BTreeSet<TaskId> = measure.iter().map(|(id, _)| *id).collect();
-        trial.stages = StagesKey::of(&trained.stages);
+        trial.stages = stages;
         let TrainedTrial { compressed, uncompressed, model, weights, stages: _ } = trained.clone();
         let kept = TrainedTrial { compressed, uncompressed, model, weights, stages: Vec::new() };
         trial.stage = Stage::Measuring { values: TrialValues::unmeasured(kept), pending };

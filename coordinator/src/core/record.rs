@@ -10,6 +10,8 @@ use edgesmith_common::{
     Target, TaskId, TrainedTrial, TrialNumber, WorkerId,
 };
 
+use super::StagesKey;
+
 /// One change. `elapsed_ms` is how long the study had been running at the time of the record, in
 /// milliseconds, without pauses and without the time when no coordinator ran.
 #[derive(Debug, Clone, PartialEq)]
@@ -192,8 +194,10 @@ pub enum Record {
         study: StudyName,
         /// Which trial.
         number: TrialNumber,
-        /// Its figures and artifacts.
+        /// Its figures and artifacts. The stages may be left out where records are read again.
         trained: TrainedTrial,
+        /// What names its stages, also if they are left out.
+        stages: Option<StagesKey>,
         /// The tasks that measure it, one a target of the study.
         measure: Vec<(TaskId, Target)>,
     },

@@ -8,7 +8,7 @@ use super::outcome::checked;
 use super::study::Stage;
 use super::task::TaskKind;
 use super::workers::Excluded;
-use super::{Answer, AttemptEnding, Record, Refusal, StudyState, TrialEnding, Turn};
+use super::{Answer, AttemptEnding, Record, Refusal, StagesKey, StudyState, TrialEnding, Turn};
 
 /// Why a task is given up.
 enum Spent {
@@ -201,7 +201,8 @@ impl Turn<'_> {
             (TaskKind::Train(number), Outcome::TrialTrained(trained)) => {
                 let measure = self.measure_tasks(name);
                 let unmeasured = measure.is_empty();
-                self.record(Record::TrialTrained { study, number, trained, measure });
+                let stages = StagesKey::of(&trained.stages);
+                self.record(Record::TrialTrained { study, number, trained, stages, measure });
                 if unmeasured {
                     self.finish_trial(name, number, TrialEnding::Complete);
                 }

@@ -631,7 +631,7 @@ trials = 3
         let mut studies = Studies::new(
             core.clone(),
             artifacts,
-            StageStore::in_memory(),
+            StageStore::default(),
             CancellationToken::new(),
         );
         studies.answering = Turns::new("lists", 1, 0);

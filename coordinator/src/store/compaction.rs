@@ -1,5 +1,7 @@
-//! Which records no study needs any more. Deleting a study leaves its records in the log; a log in
-//! which most are of deleted studies is written again without them. Reads and writes no files.
+//! When a log is worth writing again, and which of its records no study needs any more. Deleting a
+//! study leaves its records in the log; a log in which most are of deleted studies is written again
+//! without them. What was appended little by little is written again as blocks of many records,
+//! which are shorter and read more quickly. Reads and writes no files.
 
 use std::collections::HashMap;
 
@@ -35,13 +37,36 @@ impl Usage {
                 let records = self.needed.remove(study).unwrap_or(0);
                 self.needed.insert(name.clone(), records + 1);
             }
-            _ => *self.needed.entry(study.clone()).or_default() += 1,
+            _ => match self.needed.get_mut(study) {
+                Some(records) => *records += 1,
+                None => drop(self.needed.insert(study.clone(), 1)),
+            },
         }
     }
 
     /// Whether most of the log is unneeded.
     pub fn is_mostly_unneeded(&self) -> bool {
         self.unneeded >= LEAST && self.unneeded > self.needed.values().sum::<u64>() + self.others
+    }
+}
+
+/// How many bytes of a log are in which layouts.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Layouts {
+    blocks: u64,
+    others: u64,
+}
+
+impl Layouts {
+    /// Takes in the next entry of the log.
+    pub fn note(&mut self, is_block: bool, bytes: u64) {
+        *(if is_block { &mut self.blocks } else { &mut self.others }) += bytes;
+    }
+
+    /// Whether most of the log, and at least so many bytes, are not in blocks. As the log has to
+    /// double before that is so again, the work is in proportion to its growth.
+    pub fn are_mostly_loose(&self, least: u64) -> bool {
+        self.others >= least && self.others > self.blocks
     }
 }
 

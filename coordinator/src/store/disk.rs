@@ -2,31 +2,36 @@
 //! of an earlier version ([`OldLog`]).
 //!
 //! A log of which most belongs to deleted studies is written again without them
-//! ([`compaction`](super::compaction)), when it is opened and when a study is deleted.
+//! ([`compaction`](super::compaction)), when it is opened and when a study is deleted. A log that
+//! was mostly appended little by little is written again as blocks of many records, by another
+//! thread, while appends go on; once that is done, what was appended meanwhile is added, and the new
+//! file takes the place of the old one.
 //!
 //! A directory of an earlier version is read as it is. The first append writes its whole log to a
 //! journal, in the present format, and makes that durable. From then on `records/` holds no log,
 //! and a database of a format that earlier versions refuse takes its place. After a crash, the log
 //! is therefore either the whole old one or the whole journal.
 
-use std::collections::HashSet;
-use std::fs;
 use std::path::Path;
 
-use super::compaction::{Lives, Usage};
+use super::compaction::{Layouts, Usage};
 use super::journal::{self, Access, Journal, MarkProblem, NewLog, Presence};
 use super::offline::{has_journal, open_to_read};
 use super::old::{NEWEST, OldLog};
-use super::records::Records;
+use super::records::{Decoded, Records, RecordsAhead, each};
+use super::rewriting::{Rewriting, Rewritten, Whole};
 use super::sled::{BESIDE_JOURNAL, DATABASE, beside_journal, existing_database};
+use super::stages::Places;
 use super::{DataDir, Replay, StageStore, Store, StoreError, format};
-use crate::core::{Record, StagesKey};
+use crate::core::Record;
 
-/// A log is written again in appends of this many records, so that few are held at once.
+/// An old log is written again in appends of this many records, so that few are held at once.
 pub const WRITTEN_TOGETHER: usize = 256;
-/// A larger log is not written again while a coordinator runs, which it would hold up for too long,
-/// but when it is opened next. Bytes.
-const COMPACTED_WHILE_RUNNING: u64 = 64 << 20;
+/// A larger log is written again by another thread while a coordinator runs, which it would hold up
+/// for too long. Bytes.
+const COMPACTED_AT_ONCE: u64 = 64 << 20;
+/// So many bytes must have been appended before a log is written again as blocks.
+const LEAST_LOOSE: u64 = 32 << 20;
 
 /// The records of one data directory.
 #[derive(Debug)]
@@ -35,7 +40,10 @@ pub struct DiskStore {
     log: Log,
     /// Of the log as it was read and appended to; it counts nothing before it was read.
     usage: Usage,
+    layouts: Layouts,
+    pub(super) least_loose: u64,
     stages: StageStore,
+    pub(super) rewriting: Option<Rewriting>,
 }
 
 /// Where the records are.
@@ -52,37 +60,44 @@ impl DiskStore {
     /// # Errors
     /// If they cannot be opened, are damaged, or have a format that this program does not read.
     pub fn open(directory: DataDir) -> Result<Self, StoreError> {
-        let usage = Usage::default();
         if directory.is_read_only() {
             let path = directory.path();
             if !has_journal(path)? && path.join(DATABASE).exists() {
                 return Err(StoreError::OldReadOnly { path: path.to_owned() });
             }
             let journal = open_to_read(&directory.path().join(journal::FOLDER))?;
-            let (log, stages) = (Log::Journal(journal), StageStore::in_memory());
-            return Ok(Self { directory, log, usage, stages });
+            return Self::with(directory, Log::Journal(journal));
         }
         let folder = directory.path().join(journal::FOLDER);
         let database = directory.path().join(DATABASE);
         let presence = journal::presence(&folder)?;
         if presence == Presence::Present {
             let journal = Journal::open(&folder, Access::Write)?;
-            let (log, stages) = (Log::Journal(journal), beside_journal(directory.path())?);
-            return Ok(Self { directory, log, usage, stages });
+            beside_journal(directory.path())?;
+            return Self::with(directory, Log::Journal(journal));
         }
         let format = existing_database(&database)?.and_then(|(_, format)| format);
         if let Some(1..=NEWEST) = format {
             // If there are entries, they are a part of the old log, which a crash left.
-            let (log, stages) = (Log::Old(OldLog::open(&database)?), StageStore::in_memory());
-            return Ok(Self { directory, log, usage, stages });
+            return Self::with(directory, Log::Old(OldLog::open(&database)?));
         }
         if presence == Presence::WithoutMark || format == Some(BESIDE_JOURNAL) {
             let path = journal::mark_path(&folder);
             return Err(StoreError::Mark { path, problem: MarkProblem::Missing });
         }
         let journal = Journal::create(&folder, NewLog::create(&folder, 1)?.finish()?)?;
-        let (log, stages) = (Log::Journal(journal), beside_journal(directory.path())?);
-        Ok(Self { directory, log, usage, stages })
+        beside_journal(directory.path())?;
+        Self::with(directory, Log::Journal(journal))
+    }
+
+    fn with(directory: DataDir, log: Log) -> Result<Self, StoreError> {
+        let stages = StageStore::default();
+        if let Log::Journal(journal) = &log {
+            stages.read_from(journal.single_entries()?, Places::default());
+        }
+        let (usage, layouts, rewriting) = Default::default();
+        let least_loose = LEAST_LOOSE;
+        Ok(Self { directory, log, usage, layouts, least_loose, stages, rewriting })
     }
 
     /// What each pass of a trial's recipe did, of all trials that were read or appended.
@@ -90,30 +105,64 @@ impl DiskStore {
         self.stages.clone()
     }
 
-    /// Writes the journal again without the records of deleted studies, if most of it is theirs. It
-    /// must have been read. If that fails, for example on a full disk, it is logged, and the next
-    /// opening tries again.
+    /// Writes the journal again if most of it belongs to deleted studies, or begins to do so in
+    /// another thread if most of it was appended little by little. It must have been read. If that
+    /// fails, for example on a full disk, it is logged, and the next opening tries again.
     ///
     /// # Errors
     /// If it is not known which of the two is the journal now.
     pub fn compact_if_useful(&mut self) -> Result<(), StoreError> {
-        let Log::Journal(journal) = &mut self.log else { return Ok(()) };
+        let Log::Journal(journal) = &self.log else { return Ok(()) };
         if !self.usage.is_mostly_unneeded() || self.directory.is_read_only() {
+            self.begin_to_rewrite();
             return Ok(());
         }
-        match compacted(journal) {
-            Ok(Compacted { log, usage, stages }) => {
+        if self.rewriting.is_some() {
+            return Ok(());
+        }
+        let rewritten = Rewritten::of(journal);
+        self.adopt(rewritten)
+    }
+
+    /// Begins to write the journal again in another thread, if that is worth while.
+    fn begin_to_rewrite(&mut self) {
+        let Log::Journal(journal) = &self.log else { return };
+        let useful =
+            self.usage.is_mostly_unneeded() || self.layouts.are_mostly_loose(self.least_loose);
+        if !useful || self.directory.is_read_only() || self.rewriting.is_some() {
+            return;
+        }
+        match Rewriting::begin(journal) {
+            Ok(rewriting) => self.rewriting = Some(rewriting),
+            Err(error) => self.not_rewritten(&error),
+        }
+    }
+
+    /// Goes on with the journal that another thread has written, if it is done.
+    fn adopt_rewritten(&mut self) -> Result<(), StoreError> {
+        match self.rewriting.take_if(|rewriting| rewriting.is_done()) {
+            Some(rewriting) => self.adopt(rewriting.result()),
+            None => Ok(()),
+        }
+    }
+
+    fn adopt(&mut self, rewritten: Result<Rewritten, StoreError>) -> Result<(), StoreError> {
+        let Log::Journal(journal) = &mut self.log else { return Ok(()) };
+        match rewritten.and_then(|rewritten| rewritten.with_rest_of(journal)) {
+            Ok(Whole { log, usage, layouts, places }) => {
                 journal.replace(log)?;
-                self.stages.retain(&stages);
-                self.usage = usage;
+                self.stages.read_from(journal.single_entries()?, places);
+                (self.usage, self.layouts) = (usage, layouts);
             }
-            Err(error) => {
-                tracing::warn!("failed to write the journal without deleted studies: {error}");
-                // Not at every append.
-                self.usage = Usage::default();
-            }
+            Err(error) => self.not_rewritten(&error),
         }
         Ok(())
+    }
+
+    fn not_rewritten(&mut self, error: &StoreError) {
+        tracing::warn!("failed to write the journal again: {error}");
+        // Not at every append.
+        (self.usage, self.layouts) = Default::default();
     }
 
     /// The journal. Moves an old log to a new one first.
@@ -121,10 +170,10 @@ impl DiskStore {
         if let Log::Old(old) = &self.log {
             let folder = self.directory.path().join(journal::FOLDER);
             let log = written_again(old, &folder)?;
-            // From here on, the journal is the log.
-            self.log = Log::Journal(Journal::create(&folder, log)?);
-            // The service already holds the stages in memory. Those of this process stay there, and
-            // the next start writes them to the database.
+            // From here on, the journal is the log. The stages so far stay in memory.
+            let journal = Journal::create(&folder, log)?;
+            self.stages.read_from(journal.single_entries()?, Places::default());
+            self.log = Log::Journal(journal);
             beside_journal(self.directory.path())?;
         }
         match &mut self.log {
@@ -139,15 +188,20 @@ impl Store for DiskStore {
         if records.is_empty() {
             return Ok(());
         }
+        self.adopt_rewritten()?;
         let bytes = format::encode(records)?;
         let journal = self.journal()?;
+        let begin = journal.end().offset;
         journal.append(format::LAYOUT, records.len(), &bytes)?;
-        let is_small = journal.end().offset <= COMPACTED_WHILE_RUNNING;
-        for record in records {
-            self.usage.note(record);
-            self.stages.note(record);
+        let end = journal.end().offset;
+        records.iter().for_each(|record| self.usage.note(record));
+        self.layouts.note(false, end - begin);
+        self.stages.note(begin, records);
+        if end <= COMPACTED_AT_ONCE {
+            return self.compact_if_useful();
         }
-        if is_small { self.compact_if_useful() } else { Ok(()) }
+        self.begin_to_rewrite();
+        Ok(())
     }
 
     fn is_read_only(&self) -> bool {
@@ -155,71 +209,41 @@ impl Store for DiskStore {
     }
 
     fn replay(&mut self) -> Result<Replay<'_>, StoreError> {
-        self.usage = Usage::default();
-        let (usage, stages) = (&mut self.usage, &self.stages);
-        let noted = |record: Result<Record, StoreError>| {
-            record.inspect(|record| {
-                usage.note(record);
-                stages.note(record);
-            })
-        };
+        (self.usage, self.layouts) = Default::default();
+        let (usage, layouts, stages) = (&mut self.usage, &mut self.layouts, &self.stages);
         Ok(match &self.log {
-            Log::Journal(journal) => Box::new(Records::new(journal.entries()?).map(noted)),
-            Log::Old(old) => Box::new(old.read()?.into_iter().map(Ok).map(noted)),
+            Log::Journal(journal) => {
+                let path = journal.path();
+                let records = RecordsAhead::new(Records::without_stages(journal.entries()?));
+                let records = records.map_err(|source| StoreError::Io { path, source })?;
+                let noted = records.inspect(move |decoded| {
+                    if let Ok(Decoded { offset, bytes, layout, records }) = decoded {
+                        records.iter().for_each(|record| usage.note(record));
+                        layouts.note(*layout == format::BLOCK, *bytes);
+                        stages.note(*offset, records);
+                    }
+                });
+                Box::new(each(noted))
+            }
+            Log::Old(old) => {
+                let records = old.read()?;
+                records.iter().for_each(|record| {
+                    usage.note(record);
+                    stages.keep(record);
+                });
+                Box::new(records.into_iter().map(Ok))
+            }
         })
     }
 }
 
-/// A log without the records of deleted studies.
-struct Compacted {
-    log: journal::FinishedLog,
-    usage: Usage,
-    /// The keys of the stages in it.
-    stages: HashSet<StagesKey>,
-}
-
-/// Writes such a log beside the journal. After an error it leaves nothing behind.
-fn compacted(journal: &Journal) -> Result<Compacted, StoreError> {
-    let mut lives = Lives::default();
-    for record in Records::new(journal.entries()?) {
-        lives.note(&record?);
-    }
-    let (mut filter, reserved) = lives.filter();
-    let mut log = journal.next_log()?;
-    let path = log.path().to_owned();
-    let (mut usage, mut stages) = (Usage::default(), HashSet::new());
-    let write_all = || {
-        let mut together = Vec::from(reserved);
-        let mut write = |records: &mut Vec<Record>| {
-            for record in &*records {
-                usage.note(record);
-                if let Record::TrialTrained { trained, .. } = record {
-                    stages.extend(StagesKey::of(&trained.stages));
-                }
-            }
-            let bytes = format::encode(records)?;
-            log.append(format::LAYOUT, records.len(), &bytes)?;
-            records.clear();
-            Ok::<(), StoreError>(())
-        };
-        for record in Records::new(journal.entries()?) {
-            let record = record?;
-            if filter.needs(&record) {
-                together.push(record);
-            }
-            if together.len() >= WRITTEN_TOGETHER {
-                write(&mut together)?;
-            }
+impl Drop for DiskStore {
+    fn drop(&mut self) {
+        // Before the directory is given up, which another process may then write to.
+        if let Some(rewriting) = self.rewriting.take() {
+            rewriting.stop();
         }
-        if together.is_empty() { Ok(()) } else { write(&mut together) }
-    };
-    let written = write_all();
-    let finished = written.and_then(|()| log.finish());
-    if finished.is_err() {
-        // It takes up room that is missing.
-        let _ = fs::remove_file(path);
     }
-    Ok(Compacted { log: finished?, usage, stages })
 }
 
 /// Writes every record of `old` to a journal file in the current layout, durably. Studies are then
@@ -239,6 +263,8 @@ fn written_again(old: &OldLog, folder: &Path) -> Result<journal::FinishedLog, St
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::super::format::appends_of_layout_1;
     use super::super::sled::{NEW_DATABASE, OLD_DATABASE};
     use super::super::{old, sled};
@@ -503,7 +529,7 @@ mod tests {
         store.append(&[RECORD]).unwrap();
         let Log::Journal(journal) = &mut store.log else { unreachable!() };
         let begin = journal.end().offset;
-        journal.append(format::LAYOUT + 1, 1, &[1]).unwrap();
+        journal.append(format::BLOCK + 1, 1, &[1]).unwrap();
         let error = store.replay().unwrap().last().unwrap().unwrap_err().to_string();
         assert!(error.contains(&format!("byte {begin} ")) && error.contains("version"), "{error}");
     }

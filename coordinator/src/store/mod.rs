@@ -5,8 +5,8 @@
 //! - `lock`: held while a coordinator runs, with its process id;
 //! - `address`: where that coordinator listens;
 //! - `journal/`: the records ([`DiskStore`]), in one file, and up to where they were acknowledged;
-//! - `records/`: a sled database with the stages of trials ([`StageStore`]), which is made from the
-//!   journal. In earlier versions it held the records;
+//! - `records/`: a sled database that only says that there is a journal. In earlier versions it held
+//!   the records, or the stages of trials;
 //! - `artifacts/`: the files of [`ArtifactStore`];
 //! - `access/`: the files of [`AccessFiles`], which only their owner can read.
 
@@ -25,6 +25,7 @@ mod memory;
 mod offline;
 mod old;
 mod records;
+mod rewriting;
 mod sled;
 mod stages;
 mod tokens;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::disk::WRITTEN_TOGETHER;
 use super::journal::{self, Access, Journal, MarkProblem, NewLog, Presence};
 use super::old::{NEWEST, OldLog};
-use super::records::Records;
+use super::records::{Records, each};
 use super::sled::{DATABASE, beside_journal, existing_database};
 use super::{DataDir, Replay, StoreError, format};
 use crate::core::UsedIds;
@@ -32,7 +32,7 @@ pub fn read_records(path: &Path) -> Result<Replay<'static>, StoreError> {
     let folder = path.join(journal::FOLDER);
     if has_journal(path)? {
         let journal = open_to_read(&folder)?;
-        return Ok(Box::new(Records::new(journal.entries()?)));
+        return Ok(Box::new(each(Records::new(journal.entries()?))));
     }
     let database = path.join(DATABASE);
     match existing_database(&database)?.and_then(|(_, format)| format) {
@@ -102,7 +102,7 @@ impl Copied {
     /// # Errors
     /// If they cannot be read.
     pub fn read(&self) -> Result<Replay<'static>, StoreError> {
-        Ok(Box::new(Records::new(self.log.entries()?)))
+        Ok(Box::new(each(Records::new(self.log.entries()?))))
     }
 
     /// Makes them the records of the directory. With `leave_out`, ids up to that one are not used
@@ -174,7 +174,7 @@ pub fn repair_journal(directory: &DataDir, leave_out: u64) -> Result<Repaired, S
 /// Adds records by which no id up to `id`, and none that is in the log, is used again.
 fn reserve(log: &mut journal::FinishedLog, id: u64) -> Result<(), StoreError> {
     let mut ids = UsedIds::default();
-    for record in Records::new(log.entries()?) {
+    for record in each(Records::without_stages(log.entries()?)) {
         ids.note(&record?);
     }
     let UsedIds { tasks_below, attempts_below, workers_below } = ids;

@@ -1,6 +1,6 @@
 //! The sled 0.34 database in `records/`. Its format says what it is to the data directory: in
-//! formats 1 and 2 it holds the log ([`old`](super::old)); in format 3 the journal does, and what
-//! is in the database can be made from that ([`stages`](super::stages)).
+//! formats 1 and 2 it holds the log ([`old`](super::old)); in format 3 the journal does, and the
+//! database only says so.
 
 use std::fs::{self, File};
 use std::io;
@@ -8,9 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::StoreError;
 use super::directory::sync_directory;
 use super::old::{FIRST_LOG, NEWEST};
-use super::{StageStore, StoreError};
 
 /// The format of a database beside a journal. Programs that do not know journals refuse it, so that
 /// they do not take the directory for an empty one.
@@ -24,6 +24,8 @@ pub const NEW_DATABASE: &str = "records.new";
 pub const OLD_DATABASE: &str = "records.old";
 
 const FORMAT_KEY: &[u8] = b"format";
+/// The tree in which earlier versions kept the stages of trials, which are in the journal, too.
+const STAGES: &[u8] = b"stages";
 
 /// Bytes of the database that stay in memory.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -62,31 +64,32 @@ pub fn existing_database(path: &Path) -> Result<Option<(::sled::Db, Option<u32>)
     Ok(Some((db, format)))
 }
 
-/// Opens the database beside the journal, which earlier versions refuse. It holds nothing that
-/// cannot be made from the journal, so one that cannot be read is replaced.
+/// Sees to the database beside the journal, which earlier versions refuse. It holds nothing else,
+/// so one that cannot be read, or in which an earlier version kept stages, is replaced.
 ///
 /// # Errors
 /// If it cannot be replaced, or a later version wrote it.
-pub fn beside_journal(directory: &Path) -> Result<StageStore, StoreError> {
+pub fn beside_journal(directory: &Path) -> Result<(), StoreError> {
     let [path, new, old] = [DATABASE, NEW_DATABASE, OLD_DATABASE].map(|name| directory.join(name));
     // What a crash left: one that was not in use yet, and an old log that was moved.
     for leftover in [&new, &old] {
         remove(leftover)?;
     }
-    let database = |source| StoreError::Database { path: path.clone(), source };
     // sled panics at some damage.
     let found = catch_unwind(AssertUnwindSafe(|| match existing_database(&path)? {
-        Some((db, Some(BESIDE_JOURNAL))) => StageStore::in_database(db).map(Some).map_err(database),
-        Some((_, Some(_) | None)) | None => Ok(None),
+        Some((db, Some(BESIDE_JOURNAL))) => {
+            Ok(!db.tree_names().iter().any(|name| **name == *STAGES))
+        }
+        Some((_, Some(_) | None)) | None => Ok(false),
     }));
     match found {
-        Ok(Ok(Some(stages))) => return Ok(stages),
+        Ok(Ok(true)) => return Ok(()),
         Ok(Err(StoreError::Format { path, found, expected }))
             if found.parse::<u32>().is_ok_and(|format| format > BESIDE_JOURNAL) =>
         {
             return Err(StoreError::Format { path, found, expected });
         }
-        Ok(Ok(None) | Err(_)) | Err(_) => {}
+        Ok(Ok(false) | Err(_)) | Err(_) => {}
     }
     write_format(&new)?;
     let replace = || {
@@ -98,8 +101,7 @@ pub fn beside_journal(directory: &Path) -> Result<StageStore, StoreError> {
         sync_directory(directory)
     };
     replace().map_err(|source| StoreError::Io { path: path.clone(), source })?;
-    remove(&old)?;
-    StageStore::in_database(open_database(&path).map_err(database)?).map_err(database)
+    remove(&old)
 }
 
 fn remove(path: &PathBuf) -> Result<(), StoreError> {

@@ -1,79 +1,69 @@
 //! The stages of trials, by key: what each pass of a recipe made of a network, which is shown and
-//! decides nothing. They are in the sled database beside the journal, which is made from the
-//! journal: whatever is missing or damaged there is written again when the journal is read.
+//! decides nothing. They stay in the journal. This knows in which of its entries they are, and reads
+//! them there when they are asked for.
 
-use std::collections::{HashMap, HashSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use edgesmith_common::{StageReport, TrialValues};
 
 use super::format;
+use super::journal::SingleEntries;
 use crate::core::{Record, StagesKey, TrialView};
 
-const TREE: &str = "stages";
+/// Where the stages of trials are in a journal.
+#[derive(Debug, Default)]
+pub struct Places(HashMap<u64, u64>);
+
+impl Places {
+    /// Takes in the records of the entry that begins at `offset`.
+    pub fn note(&mut self, offset: u64, records: &[Record]) {
+        for record in records {
+            if let Record::TrialTrained { stages: Some(key), .. } = record {
+                self.0.insert(short(*key), offset);
+            }
+        }
+    }
+}
+
+/// The beginning of a key. Should two have the same one, only the later stages are found.
+fn short(key: StagesKey) -> u64 {
+    key.as_bytes().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
 
 /// Stages of trials. Clones share them, and may be used from many threads.
-#[derive(Debug, Clone)]
-pub struct StageStore(Place);
+#[derive(Debug, Clone, Default)]
+pub struct StageStore(Arc<Mutex<Known>>);
 
-#[derive(Debug, Clone)]
-enum Place {
-    Database {
-        stages: ::sled::Tree,
-        /// Keeps the database open.
-        _db: ::sled::Db,
-    },
-    /// For a directory that cannot be written.
-    Memory(Arc<Mutex<HashMap<StagesKey, Vec<u8>>>>),
+#[derive(Debug, Default)]
+struct Known {
+    /// The file that `places` are in; `None` if there is no journal.
+    entries: Option<SingleEntries>,
+    places: Places,
+    /// Those that are in no journal.
+    in_memory: HashMap<StagesKey, Vec<StageReport>>,
+    /// The entry that was read last, and all that it has: the next question is often about the next
+    /// trial.
+    last: Option<(u64, HashMap<StagesKey, Vec<StageReport>>)>,
 }
 
 impl StageStore {
-    /// Stages in memory.
-    pub fn in_memory() -> Self {
-        Self(Place::Memory(Arc::default()))
-    }
-
-    /// Stages in a database beside a journal.
-    ///
-    /// # Errors
-    /// If the database cannot hold them.
-    pub fn in_database(db: ::sled::Db) -> ::sled::Result<Self> {
-        Ok(Self(Place::Database { stages: db.open_tree(TREE)?, _db: db }))
-    }
-
-    /// Keeps the stages of a record, if it has some and they are not there, whole, already.
-    pub fn note(&self, record: &Record) {
-        if let Record::TrialTrained { trained, .. } = record
-            && let Some(key) = StagesKey::of(&trained.stages)
-            && self.get(key).is_none()
-        {
-            self.put(key, &trained.stages);
+    /// Keeps the stages of records that are in no journal in memory.
+    pub fn keep(&self, record: &Record) {
+        if let Record::TrialTrained { trained, stages: Some(key), .. } = record {
+            self.known().in_memory.insert(*key, trained.stages.clone());
         }
     }
 
-    /// Forgets all but those of `kept`.
-    pub fn retain(&self, kept: &HashSet<StagesKey>) {
-        match &self.0 {
-            Place::Database { stages, .. } => {
-                let retain = || {
-                    for key in stages.iter().keys() {
-                        let key = key?;
-                        let known = <[u8; 32]>::try_from(&*key).map(StagesKey::from);
-                        if !known.is_ok_and(|key| kept.contains(&key)) {
-                            stages.remove(key)?;
-                        }
-                    }
-                    Ok::<(), ::sled::Error>(())
-                };
-                let done = catch_unwind(AssertUnwindSafe(retain));
-                warn_unless(matches!(done, Ok(Ok(()))), "remove the stages of deleted trials");
-            }
-            Place::Memory(all) => {
-                let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
-                all.retain(|key, _| kept.contains(key));
-            }
-        }
+    /// Takes in the records of the entry that begins at `offset`.
+    pub fn note(&self, offset: u64, records: &[Record]) {
+        self.known().places.note(offset, records);
+    }
+
+    /// Reads from this file from now on, in which they have these places.
+    pub fn read_from(&self, entries: SingleEntries, places: Places) {
+        let mut known = self.known();
+        (known.entries, known.places, known.last) = (Some(entries), places, None);
     }
 
     /// Fills in the stages of a trial, which the core does not have.
@@ -86,95 +76,30 @@ impl StageStore {
         }
     }
 
-    fn put(&self, key: StagesKey, stages: &[StageReport]) {
-        let Ok(bytes) = format::encode_stages(stages) else { return };
-        match &self.0 {
-            Place::Database { stages, .. } => {
-                let put = || stages.insert(key.as_bytes(), bytes);
-                let put = catch_unwind(AssertUnwindSafe(put));
-                warn_unless(matches!(put, Ok(Ok(_))), "keep the stages of a trial");
-            }
-            Place::Memory(all) => {
-                all.lock().unwrap_or_else(PoisonError::into_inner).insert(key, bytes);
-            }
+    /// The stages of a key; `None` if they are not known, or are damaged.
+    pub fn get(&self, key: StagesKey) -> Option<Vec<StageReport>> {
+        let mut known = self.known();
+        if let Some(stages) = known.in_memory.get(&key) {
+            return Some(stages.clone());
         }
-    }
-
-    /// The stages of a key; `None` if they are not there, or are damaged.
-    fn get(&self, key: StagesKey) -> Option<Vec<StageReport>> {
-        let bytes = match &self.0 {
-            Place::Database { stages, .. } => {
-                // sled panics at some damage.
-                let found = catch_unwind(AssertUnwindSafe(|| stages.get(key.as_bytes())));
-                found.ok()?.ok()??.to_vec()
-            }
-            Place::Memory(all) => {
-                all.lock().unwrap_or_else(PoisonError::into_inner).get(&key)?.clone()
-            }
-        };
-        let stages = format::decode_stages(&bytes).ok()?;
-        (StagesKey::of(&stages) == Some(key)).then_some(stages)
-    }
-}
-
-/// They can be written again from the journal, so nothing that was asked for fails with them.
-fn warn_unless(done: bool, what: &str) {
-    if !done {
-        tracing::warn!("failed to {what} in the database; the next start tries again");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use edgesmith_common::{ArtifactHash, ClassCount, Figures, TrainedTrial, TrialNumber};
-
-    use super::*;
-
-    fn stages(right: u32) -> Vec<StageReport> {
-        let classes = vec![ClassCount { images: 9, right }];
-        let (pass, figures) = ("prune".to_owned(), Figures::new());
-        vec![StageReport { pass, distilled: false, figures, classes }]
-    }
-
-    fn record(stages: Vec<StageReport>) -> Record {
-        let hash = ArtifactHash::of(b"");
-        let (compressed, uncompressed) = Default::default();
-        let trained = TrainedTrial { compressed, uncompressed, model: hash, weights: hash, stages };
-        let (study, number) = ("s".parse().unwrap(), TrialNumber(3));
-        Record::TrialTrained { study, number, trained, measure: Vec::new() }
-    }
-
-    fn database() -> ::sled::Db {
-        ::sled::Config::new().temporary(true).open().unwrap()
-    }
-
-    #[test]
-    fn stages_are_found_by_their_key() {
-        for store in [StageStore::in_memory(), StageStore::in_database(database()).unwrap()] {
-            let keys = [3, 4].map(|right| StagesKey::of(&stages(right)).unwrap());
-            assert_ne!(keys[0], keys[1]);
-            store.note(&record(stages(3)));
-            store.note(&record(Vec::new()));
-            assert_eq!(store.get(keys[0]), Some(stages(3)));
-            assert_eq!(store.get(keys[1]), None);
-            store.note(&record(stages(4)));
-            store.retain(&HashSet::from([keys[1]]));
-            assert_eq!((store.get(keys[0]), store.get(keys[1])), (None, Some(stages(4))));
+        let offset = *known.places.0.get(&short(key))?;
+        if known.last.as_ref().is_none_or(|(last, _)| *last != offset) {
+            let (layout, payload) = known.entries.as_ref()?.read(offset).ok()?;
+            let records = format::Decoder::default().decode(layout, &payload).ok()?;
+            let stages = records.into_iter().filter_map(|record| match record {
+                Record::TrialTrained { stages: Some(key), trained, .. } => {
+                    Some((key, trained.stages))
+                }
+                _ => None,
+            });
+            known.last = Some((offset, stages.collect()));
         }
+        let (_, stages) = known.last.as_ref()?;
+        let found = stages.get(&key)?.clone();
+        (StagesKey::of(&found) == Some(key)).then_some(found)
     }
 
-    #[test]
-    fn damaged_stages_are_written_again() {
-        let db = database();
-        let store = StageStore::in_database(db.clone()).unwrap();
-        let key = StagesKey::of(&stages(3)).unwrap();
-        store.note(&record(stages(3)));
-        let tree = db.open_tree(TREE).unwrap();
-        for damaged in [format::encode_stages(&stages(4)).unwrap(), vec![255; 9]] {
-            tree.insert(key.as_bytes(), damaged).unwrap();
-            assert_eq!(store.get(key), None);
-            store.note(&record(stages(3)));
-            assert_eq!(store.get(key), Some(stages(3)));
-        }
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -123,12 +123,14 @@ pub fn freeze(record: &Record) -> Result<Frame, FormatError> {
                 measure: measure_tasks(measure),
             })
         }
-        Record::TrialTrained { study, number, trained, measure } => Frame::of(&v3::TrialTrained {
-            study: study.to_string(),
-            number: number.0,
-            trained: trained_trial(trained),
-            measure: measure_tasks(measure),
-        }),
+        Record::TrialTrained { study, number, trained, stages: _, measure } => {
+            Frame::of(&v3::TrialTrained {
+                study: study.to_string(),
+                number: number.0,
+                trained: trained_trial(trained),
+                measure: measure_tasks(measure),
+            })
+        }
         Record::Measured { study, task, measurement: of } => Frame::of(&v3::Measured {
             study: study.to_string(),
             task: task.0,
@@ -264,7 +266,7 @@ pub fn stage(stage: &StageReport) -> v3::Stage {
     }
 }
 
-fn figures(figures: &Figures) -> Vec<v2::Figure> {
+pub fn figures(figures: &Figures) -> Vec<v2::Figure> {
     let figure = |(of, value): (&ScopedMetric, f64)| v2::Figure {
         metric: of.metric.name().to_owned(),
         scope: match &of.scope {
@@ -279,7 +281,7 @@ fn figures(figures: &Figures) -> Vec<v2::Figure> {
     figures.iter().map(figure).collect()
 }
 
-fn target(target: &Target) -> v2::Target {
+pub fn target(target: &Target) -> v2::Target {
     let Target { device, engine, threads } = target;
     v2::Target { device: device.to_string(), engine: engine.to_string(), threads: *threads }
 }
@@ -313,7 +315,7 @@ fn layer_times(times: &LayerTimes) -> v3::LayerTimes {
 }
 
 /// Everything except what the record holds beside it.
-fn measurement(m: &Measurement) -> v1::Measurement {
+pub fn measurement(m: &Measurement) -> v1::Measurement {
     v1::Measurement {
         device: v1::DeviceInfo {
             class: m.device.class.to_string(),

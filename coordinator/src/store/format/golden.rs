@@ -16,10 +16,10 @@ use edgesmith_search_space::Choice;
 
 use super::golden_records::*;
 use super::*;
-use crate::core::{Record, TrialEnding};
+use crate::core::{Record, StagesKey, TrialEnding};
 
 /// What [`every_variant`] and [`newer_variants`] must be read as, by name.
-fn meaning_of_every_variant() -> Vec<(String, Record)> {
+pub(super) fn meaning_of_every_variant() -> Vec<(String, Record)> {
     let read = |(name, record)| {
         let bytes = postcard::to_stdvec(&vec![record]).unwrap();
         (name, Decoder::default().decode(1, &bytes).unwrap().remove(0))
@@ -48,10 +48,11 @@ fn trained_in_stages(all: &[(String, Record)]) -> Option<(String, Record)> {
                 figures: trained.uncompressed.clone(),
                 classes: vec![ClassCount { images: 4, right }, ClassCount { images: 0, right: 0 }],
             };
-            let stages = vec![stage("trained", false, 300), stage("fine-tune", true, 2)];
+            let reports = vec![stage("trained", false, 300), stage("fine-tune", true, 2)];
             let mut record = record.clone();
-            let Record::TrialTrained { trained, .. } = &mut record else { unreachable!() };
-            trained.stages = stages;
+            let Record::TrialTrained { trained, stages, .. } = &mut record else { unreachable!() };
+            *stages = StagesKey::of(&reports);
+            trained.stages = reports;
             Some(("trial-trained:in-stages".to_owned(), record))
         }
         _ => None,
@@ -118,7 +119,7 @@ fn golden_2() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
 }
 
 /// The appends in a file by name, oldest first.
-fn golden(text: &'static str) -> BTreeMap<&'static str, Vec<Vec<u8>>> {
+pub(super) fn golden(text: &'static str) -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     let mut all: BTreeMap<&'static str, Vec<Vec<u8>>> = BTreeMap::new();
     let byte =
         |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).unwrap();
@@ -424,7 +425,7 @@ fn genotypes_are_read_with_the_choices_in_their_study_record() {
 #[test]
 fn newer_and_damaged_records_are_explained() {
     let decode = |layout: u8, bytes: &[u8]| Decoder::default().decode(layout, bytes);
-    assert_eq!(decode(3, &[]), Err(FormatError::Layout(3)));
+    assert_eq!(decode(4, &[]), Err(FormatError::Layout(4)));
     let said = |frame: Frame| {
         let bytes = postcard::to_stdvec(&vec![frame]).unwrap();
         decode(LAYOUT, &bytes).unwrap_err().to_string()

@@ -11,11 +11,13 @@
 //! - layout 1, read only: a postcard list of the enum [`v1::Record`], whose variants are the kinds
 //!   in the order of their numbers, each in its version 1;
 //! - layout 2: a postcard list of frames, each with the kind's number, its version, and the
-//!   payload's bytes.
+//!   payload's bytes;
+//! - layout 3: a block ([`block`]), which is short and quick to read if the records are many.
 //!
 //! Genotypes are option indices. From version 2 on, a study's record names the choices and options
 //! that its genotypes' indices refer to. They are translated by that list ([`Translation`]).
 
+mod block;
 mod choices;
 mod freeze;
 #[cfg(test)]
@@ -27,7 +29,6 @@ mod v1;
 mod v2;
 mod v3;
 
-use edgesmith_common::StageReport;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -38,8 +39,10 @@ pub use self::golden::appends_of_layout_1;
 use self::thaw::{thaw, thaw_v1};
 use crate::core::Record;
 
-/// The layout that this program writes.
+/// The layout of what is appended.
 pub const LAYOUT: u8 = 2;
+/// The layout of many records that are written again.
+pub const BLOCK: u8 = 3;
 
 /// Why bytes cannot be read as records.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,8 +54,11 @@ pub enum FormatError {
     #[error("bytes follow the last record")]
     Trailing,
     /// The layout is newer than this program.
-    #[error("it has layout {0}, but this program reads up to layout {LAYOUT}")]
+    #[error("it has layout {0}, but this program reads up to layout {BLOCK}")]
     Layout(u8),
+    /// The bytes are not a block.
+    #[error("it is not a block of records: {0}")]
+    Block(&'static str),
     /// The kind of record is newer than this program.
     #[error("it holds a record of kind {kind} version {version}, which this program does not know")]
     Kind {
@@ -129,37 +135,44 @@ pub fn encode(records: &[Record]) -> Result<Vec<u8>, FormatError> {
     postcard::to_stdvec(&frames).map_err(FormatError::Encode)
 }
 
-/// Encodes the stages of a trial, as records hold them.
+/// Encodes many records in the layout [`BLOCK`].
 ///
 /// # Errors
-/// If they cannot be encoded.
-pub fn encode_stages(stages: &[StageReport]) -> Result<Vec<u8>, FormatError> {
-    let frozen: Vec<v3::Stage> = stages.iter().map(freeze::stage).collect();
-    postcard::to_stdvec(&frozen).map_err(FormatError::Encode)
-}
-
-/// Reads what [`encode_stages`] wrote.
-///
-/// # Errors
-/// If the bytes are none of that.
-pub fn decode_stages(bytes: &[u8]) -> Result<Vec<StageReport>, FormatError> {
-    let frozen: Vec<v3::Stage> = list(bytes)?;
-    let stages = frozen.into_iter().map(thaw::stage).collect::<Result<_, _>>();
-    stages.map_err(|problem| FormatError::Payload { kind: 9, version: 3, problem })
+/// If a record cannot be encoded.
+pub fn encode_block(records: &[Record]) -> Result<Vec<u8>, FormatError> {
+    block::encode(records)
 }
 
 /// Reads appends in order from the beginning. Remembers the studies read so far.
 #[derive(Debug, Default)]
 pub struct Decoder {
     choices: RecordedChoices,
+    without_stages: bool,
 }
 
 impl Decoder {
+    /// Leaves the stages of trials out, but not their keys.
+    pub fn without_stages() -> Self {
+        Self { without_stages: true, ..Self::default() }
+    }
+
     /// Decodes the records of one append.
     ///
     /// # Errors
     /// If the bytes are not valid records.
     pub fn decode(&mut self, layout: u8, bytes: &[u8]) -> Result<Vec<Record>, FormatError> {
+        let mut records = self.decode_whole(layout, bytes)?;
+        if self.without_stages && layout != BLOCK {
+            for record in &mut records {
+                if let Record::TrialTrained { trained, .. } = record {
+                    trained.stages = Vec::new();
+                }
+            }
+        }
+        Ok(records)
+    }
+
+    fn decode_whole(&mut self, layout: u8, bytes: &[u8]) -> Result<Vec<Record>, FormatError> {
         match layout {
             1 => {
                 let thawed = |record: v1::Record| {
@@ -176,12 +189,18 @@ impl Decoder {
                 let frames: Vec<Frame> = list(bytes)?;
                 frames.iter().map(|frame| thaw(frame, &mut self.choices)).collect()
             }
+            BLOCK => block::decode(bytes, &mut self.choices, !self.without_stages),
             newer => Err(FormatError::Layout(newer)),
         }
     }
 }
 
 fn list<T: DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>, FormatError> {
-    let (records, rest) = postcard::take_from_bytes(bytes).map_err(FormatError::List)?;
-    if rest.is_empty() { Ok(records) } else { Err(FormatError::Trailing) }
+    whole(bytes)
+}
+
+/// Reads a value that takes up all of the bytes.
+fn whole<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FormatError> {
+    let (read, rest) = postcard::take_from_bytes(bytes).map_err(FormatError::List)?;
+    if rest.is_empty() { Ok(read) } else { Err(FormatError::Trailing) }
 }

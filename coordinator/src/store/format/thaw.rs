@@ -11,7 +11,7 @@ use edgesmith_search_space::Choice;
 
 use super::choices::RecordedChoices;
 use super::{FormatError, Frame, v1, v2, v3};
-use crate::core::{AttemptEnding, Record, StudyState, TrialEnding};
+use crate::core::{AttemptEnding, Record, StagesKey, StudyState, TrialEnding};
 
 /// What is wrong with a record that can be decoded, in words.
 type Problem = String;
@@ -179,10 +179,12 @@ fn thaw_teacher(record: v3::TeacherTrained) -> Result<Record, Problem> {
 }
 
 fn thaw_trained(record: v3::TrialTrained) -> Result<Record, Problem> {
+    let trained = trained_trial(record.trained)?;
     Ok(Record::TrialTrained {
         study: name(&record.study)?,
         number: TrialNumber(record.number),
-        trained: trained_trial(record.trained)?,
+        stages: StagesKey::of(&trained.stages),
+        trained,
         measure: measure_tasks(record.measure)?,
     })
 }
@@ -306,7 +308,7 @@ pub fn stage(stage: v3::Stage) -> Result<StageReport, Problem> {
 }
 
 /// Values are kept as they were accepted, even if they are outside a definition's range today.
-fn figures(figures: Vec<v2::Figure>) -> Result<Figures, Problem> {
+pub fn figures(figures: Vec<v2::Figure>) -> Result<Figures, Problem> {
     let figure = |v2::Figure { metric, scope, value }| {
         let known = Metric::named(&metric);
         let metric =
@@ -323,7 +325,7 @@ fn figures(figures: Vec<v2::Figure>) -> Result<Figures, Problem> {
     figures.into_iter().map(figure).collect()
 }
 
-fn target(target: v2::Target) -> Result<Target, Problem> {
+pub fn target(target: v2::Target) -> Result<Target, Problem> {
     let v2::Target { device, engine, threads } = target;
     Ok(Target { device: name(&device)?, engine: name(&engine)?, threads })
 }
@@ -348,7 +350,10 @@ fn noise(noise: v2::Noise) -> Noise {
 
 /// In layout 1, the engine was any text that a worker sent. There was only one engine then, so a
 /// text that is not a name means that one.
-fn measurement(m: v1::Measurement, of_noise: Option<v2::Noise>) -> Result<Measurement, Problem> {
+pub fn measurement(
+    m: v1::Measurement,
+    of_noise: Option<v2::Noise>,
+) -> Result<Measurement, Problem> {
     Ok(Measurement {
         device: DeviceInfo {
             class: name(&m.device.class)?,

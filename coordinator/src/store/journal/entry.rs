@@ -175,6 +175,11 @@ impl<R: Read> Scanner<R> {
         Ok(Ok(Self { reader, place: beginning(generation), payload: Vec::new() }))
     }
 
+    /// Reads on from `place`, where the reader stands.
+    pub fn from(reader: R, place: Place) -> Self {
+        Self { reader, place, payload: Vec::new() }
+    }
+
     /// The place after the last entry that was read.
     pub fn place(&self) -> Place {
         self.place
@@ -220,6 +225,22 @@ impl<R: Read> Scanner<R> {
         self.place.passed(&prefix, &self.payload, chain);
         Ok(Next::Entry(layout))
     }
+}
+
+/// The layout and the payload of an entry, without its checksum, which depends on all before it.
+///
+/// # Errors
+/// If there are too few bytes, or it has a layout that no entry has.
+pub fn payload_of(mut reader: impl Read) -> io::Result<(u8, Vec<u8>)> {
+    let mut prefix = [0; PREFIX_BYTES];
+    reader.read_exact(&mut prefix)?;
+    let length = u64::from(number(&prefix[..4]));
+    let mut payload = Vec::new();
+    let layout = u8::try_from(number(&prefix[8..])).map_err(|_| io::ErrorKind::InvalidData)?;
+    if (reader.take(length).read_to_end(&mut payload)? as u64) < length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok((layout, payload))
 }
 
 fn number(bytes: &[u8]) -> u32 {

@@ -28,6 +28,8 @@ pub const FOLDER: &str = "journal";
 const MARK_FILE: &str = "acknowledged";
 /// How much of a file is read at once.
 const READ_BYTES: usize = 1 << 20;
+/// The same for a single entry.
+const ENTRY_BYTES: usize = 1 << 16;
 
 /// What a data directory has of a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -268,6 +270,42 @@ impl Journal {
     pub fn entries(&self) -> Result<Entries, StoreError> {
         entries_of(self.path(), &self.log, self.end)
     }
+
+    /// Reads the entries after `place`, which is one of this file.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn entries_after(&self, place: Place) -> Result<Entries, StoreError> {
+        let path = self.path();
+        let file = self.log.try_clone().map_err(at(&path))?;
+        let from = FromStart { file, next: place.offset };
+        let scanner = Scanner::from(BufReader::with_capacity(READ_BYTES, from), place);
+        Ok(Entries { path, scanner, until: self.end })
+    }
+
+    /// What reads single entries of the file.
+    ///
+    /// # Errors
+    /// If the file cannot be used.
+    pub fn single_entries(&self) -> Result<SingleEntries, StoreError> {
+        Ok(SingleEntries(self.log.try_clone().map_err(at(&self.path()))?))
+    }
+}
+
+/// Reads single entries of a file, also after another one took its place.
+#[derive(Debug)]
+pub struct SingleEntries(File);
+
+impl SingleEntries {
+    /// The layout and the payload of the entry that begins at `offset`, which may be damaged.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn read(&self, offset: u64) -> io::Result<(u8, Vec<u8>)> {
+        let file = self.0.try_clone()?;
+        let from = FromStart { file, next: offset };
+        entry::payload_of(BufReader::with_capacity(ENTRY_BYTES, from))
+    }
 }
 
 fn entries_of(path: PathBuf, log: &File, until: Place) -> Result<Entries, StoreError> {
@@ -323,6 +361,11 @@ impl Entries {
     pub fn place(&self) -> Place {
         self.scanner.place()
     }
+
+    /// The place after the last entry that is read.
+    pub fn until(&self) -> Place {
+        self.until
+    }
 }
 
 /// A file of entries that is being written and is not in use yet.
@@ -376,6 +419,23 @@ impl NewLog {
     /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The place after the last entry.
+    pub fn end(&self) -> Place {
+        self.end
+    }
+
+    /// Makes what there is of it durable, so that [`NewLog::finish`] takes less time.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn sync(&mut self) -> Result<(), StoreError> {
+        let mut sync = || {
+            self.file.flush()?;
+            self.file.get_ref().sync_data()
+        };
+        sync().map_err(at(&self.path))
     }
 
     /// Makes it durable.
