@@ -3,9 +3,7 @@
 
 use std::str::FromStr;
 
-use crate::{
-    DeviceClass, Goal, Metric, MetricNameError, Objective, Scope, ScopedMetric, TrialValues,
-};
+use crate::{DeviceClass, Figures, Goal, Metric, MetricNameError, Objective, Scope, ScopedMetric};
 
 /// One bound. Unlike a constraint, it is not part of a study and may use held-out accuracy.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,14 +50,14 @@ impl Filter {
     /// Whether a trial is within the bound. A figure that was not measured is outside every bound.
     /// If the bound names a per-device metric without a device, it must hold on every device that
     /// was measured.
-    pub fn admits(&self, values: &TrialValues) -> bool {
-        let mut all = self.bounded(values).map(|value| self.holds(value)).peekable();
+    pub fn admits(&self, figures: &Figures) -> bool {
+        let mut all = self.bounded(figures).map(|value| self.holds(value)).peekable();
         all.peek().is_some() && all.all(|holds| holds)
     }
 
     /// Whether a trial has a figure that is bounded, within the bound or not.
-    pub fn concerns(&self, values: &TrialValues) -> bool {
-        self.bounded(values).next().is_some()
+    pub fn concerns(&self, figures: &Figures) -> bool {
+        self.bounded(figures).next().is_some()
     }
 
     /// Whether this bound may be applied before or after computing the front, with the same result.
@@ -77,14 +75,14 @@ impl Filter {
     }
 
     /// The values of a trial's figures that are bounded.
-    fn bounded<'a>(&'a self, values: &'a TrialValues) -> impl Iterator<Item = f64> + 'a {
+    fn bounded<'a>(&'a self, figures: &'a Figures) -> impl Iterator<Item = f64> + 'a {
         let is_bounded = |of: &ScopedMetric| match &self.of {
             Quantity::One(one) => of == one,
             Quantity::EveryDevice(metric) => {
                 of.metric == *metric && matches!(of.scope, Scope::Target(_))
             }
         };
-        values.figures().iter().filter(move |(of, _)| is_bounded(of)).map(|(_, value)| value)
+        figures.iter().filter(move |(of, _)| is_bounded(of)).map(|(_, value)| value)
     }
 
     fn holds(&self, value: f64) -> bool {
@@ -133,11 +131,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::pareto;
     use crate::trial::tests::values;
+    use crate::{TrialValues, pareto};
 
     fn admits(filter: &str, latency: &[(&str, f64)]) -> bool {
-        filter.parse::<Filter>().unwrap().admits(&values(0.9, 1000, latency))
+        filter.parse::<Filter>().unwrap().admits(values(0.9, 1000, latency).figures())
     }
 
     #[test]
@@ -160,7 +158,7 @@ mod tests {
     #[test]
     fn a_bound_concerns_trials_that_have_its_figure() {
         let concerns = |filter: &str, latency: &[(&str, f64)]| {
-            filter.parse::<Filter>().unwrap().concerns(&values(0.9, 1000, latency))
+            filter.parse::<Filter>().unwrap().concerns(values(0.9, 1000, latency).figures())
         };
         let board = [("board", 5.0)];
         assert!(concerns("latency_ms@board<=1", &board) && concerns("latency_ms<=1", &board));
@@ -182,12 +180,12 @@ mod tests {
                 })
                 .collect();
             let front = |trials: &[TrialValues]| -> Vec<TrialValues> {
-                let point = |t| pareto::oriented(&objectives, t).unwrap();
+                let point = |t: &TrialValues| pareto::oriented(&objectives, t.figures()).unwrap();
                 let points: Vec<Vec<f64>> = trials.iter().map(point).collect();
                 pareto::front(&points).into_iter().map(|i| trials[i].clone()).collect()
             };
             let within = |trials: &[TrialValues], filter: &Filter| -> Vec<TrialValues> {
-                trials.iter().filter(|t| filter.admits(t)).cloned().collect()
+                trials.iter().filter(|t| filter.admits(t.figures())).cloned().collect()
             };
             let bounds = [
                 ("validation_accuracy>=", true),

@@ -92,10 +92,11 @@ impl Demands {
 
     /// One bit per device: whether the trial is within that device's limits.
     fn met_by(&self, values: &TrialValues) -> u32 {
-        if !self.everywhere.iter().all(|filter| filter.admits(values)) {
+        if !self.everywhere.iter().all(|filter| filter.admits(values.figures())) {
             return 0;
         }
-        let within = |limits: &[(String, Filter)]| limits.iter().all(|(_, f)| f.admits(values));
+        let within =
+            |limits: &[(String, Filter)]| limits.iter().all(|(_, f)| f.admits(values.figures()));
         let devices = self.devices.iter().enumerate();
         devices.map(|(bit, (_, limits))| u32::from(within(limits)) << bit).sum()
     }
@@ -140,7 +141,8 @@ fn choose<'a>(
         } else {
             let values: Vec<&TrialValues> = complete.iter().map(|(_, values)| *values).collect();
             let limits = missing.iter().flat_map(|device| &demands.devices[*device].1);
-            let mut unknown = limits.filter(|(_, f)| !values.iter().any(|v| f.concerns(v)));
+            let mut unknown =
+                limits.filter(|(_, f)| !values.iter().any(|v| f.concerns(v.figures())));
             if let Some((bound, _)) = unknown.next()
                 && !values.is_empty()
             {

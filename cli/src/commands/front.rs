@@ -162,7 +162,7 @@ fn unknown<'a>(trials: &[&TrialValues], bounds: &'a [String]) -> anyhow::Result<
     let mut unknown = Vec::new();
     for bound in bounds {
         let filter: Filter = bound.parse().map_err(|e| invalid(format!("{e}")))?;
-        if !trials.iter().any(|values| filter.concerns(values)) {
+        if !trials.iter().any(|values| filter.concerns(values.figures())) {
             unknown.push(bound.as_str());
         }
     }

@@ -23,8 +23,10 @@ impl Marks {
         let counts =
             |o: &&Objective| device.is_none() || o.device().is_none() || o.device() == device;
         let objectives: Vec<Objective> = spec.objectives.iter().filter(counts).cloned().collect();
-        let points: Option<Vec<Vec<f64>>> =
-            front.iter().map(|row| pareto::oriented(&objectives, row.values.as_ref()?)).collect();
+        let points: Option<Vec<Vec<f64>>> = front
+            .iter()
+            .map(|row| pareto::oriented(&objectives, row.values.as_ref()?.figures()))
+            .collect();
         let knee = points.as_deref().and_then(pareto::knee);
         let tied = |row: &TrialRow| {
             let others = front.iter().filter(|other| other.number != row.number);

@@ -20,11 +20,11 @@ pub use hypervolume::hypervolume;
 pub use knee::knee;
 
 use crate::metric::Scale;
-use crate::{Goal, Objective, TrialValues};
+use crate::{Figures, Goal, Objective};
 
 /// A trial's objective values, turned so that less is better; `None` if one was not measured.
-pub fn oriented(objectives: &[Objective], values: &TrialValues) -> Option<Vec<f64>> {
-    let turn = |objective: &Objective| Some(objective.goal.oriented(values.get(&objective.of)?));
+pub fn oriented(objectives: &[Objective], figures: &Figures) -> Option<Vec<f64>> {
+    let turn = |objective: &Objective| Some(objective.goal.oriented(figures.get(&objective.of)?));
     objectives.iter().map(turn).collect()
 }
 

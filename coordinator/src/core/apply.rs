@@ -13,7 +13,7 @@ use super::rungs::Rungs;
 use super::screening::Screening;
 use super::study::{Data, Stage, Study, StudyClock, Teacher};
 use super::task::{TaskKind, Tasks};
-use super::{Attempt, AttemptEnding, Core, EndedAttempt, Record, StudyState, Time};
+use super::{Attempt, AttemptEnding, Core, Record, StudyState, Time};
 
 /// Why the stored records could not be applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -268,6 +268,8 @@ impl Core {
             ruled_out_in_a_row: 0,
             simulated_seconds: 0.0,
             names: Default::default(),
+            rung_names: Default::default(),
+            setups: Default::default(),
             machines: Machines::default(),
             candidates: Candidates::default(),
         };
@@ -315,7 +317,7 @@ impl Core {
         let mine = |(id, attempt): (&AttemptId, &Attempt)| (attempt.study == *name).then_some(*id);
         let dropped: Vec<AttemptId> = self.running.iter().filter_map(mine).collect();
         self.drop_attempts(dropped)?;
-        self.ended.retain(|_, attempt| attempt.study != *name);
+        self.ended.forget(name);
         self.workers.readmit(name);
         Ok(())
     }
@@ -330,27 +332,23 @@ impl Core {
         study.resolved = study.spec.to_resolved().into();
         self.studies.insert(new.clone(), study);
         let running = self.running.values_mut().map(|attempt| &mut attempt.study);
-        let ended = self.ended.values_mut().map(|attempt| &mut attempt.study);
-        for of in running.chain(ended).filter(|of| *of == old) {
+        for of in running.filter(|of| *of == old) {
             *of = new.clone();
         }
+        self.ended.rename(old, new);
         self.workers.rename(old, new);
         Ok(())
     }
 
     /// Moves a current attempt to the ended attempts.
-    fn end_attempt(
-        &mut self,
-        id: AttemptId,
-        accepted: bool,
-    ) -> Result<&EndedAttempt, Contradiction> {
+    fn end_attempt(&mut self, id: AttemptId, accepted: bool) -> Result<Attempt, Contradiction> {
         let attempt =
             self.running.remove(&id).ok_or_else(|| format!("attempt {id} is not running"))?;
         if let Some(worker) = self.workers.get_mut(attempt.worker) {
             worker.attempts.remove(&id);
         }
-        let ended = EndedAttempt { study: attempt.study, task: attempt.task, accepted };
-        Ok(self.ended.entry(id).insert_entry(ended).into_mut())
+        self.ended.add(&attempt.study, id, attempt.task, accepted);
+        Ok(attempt)
     }
 
     /// Ends attempts whose task is no longer needed.

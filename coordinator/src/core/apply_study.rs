@@ -12,6 +12,7 @@ use edgesmith_common::{
 };
 
 use super::apply::Contradiction;
+use super::kept::Kept;
 use super::promotion::point;
 use super::study::{Stage, Study, Teacher, Trial};
 use super::task::{Task, TaskKind};
@@ -100,6 +101,8 @@ impl Study {
                 report.epochs
             ));
         }
+        let mut kept = report.clone();
+        kept.figures.share_names(&mut self.rung_names);
         let trial = self.trial_mut(number)?;
         let Stage::Training(task) = trial.stage else {
             return Err(format!("trial {number} is not in training"));
@@ -107,7 +110,7 @@ impl Study {
         let reached = trial.rungs.len();
         let genotype = trial.genotype.clone();
         let seconds = report.figures.training_seconds() - trial.seconds();
-        trial.rungs.push(report.clone());
+        trial.rungs.push(kept);
         trial.stage = Stage::OnRung;
         if self.spec.training().is_none() {
             self.simulated_seconds += seconds;
@@ -243,6 +246,11 @@ impl Study {
 
     /// Gives the predictors the measured latency of a trial's network.
     pub(super) fn learn_latency(&mut self, number: TrialNumber, measurement: &Measurement) {
+        let target = measurement.target();
+        // Most studies predict nothing, and building the network takes longer than all else.
+        if !self.latency.predicts(&target) {
+            return;
+        }
         let (Some(work), Some(trial)) = (self.spec.training(), self.trials.get(number.0 as usize))
         else {
             return;
@@ -253,7 +261,7 @@ impl Study {
         }
         // It was trained, so it is a valid network.
         if let Ok(network) = candidate.pruned_graph(work.space.data()) {
-            let (target, ms) = (measurement.target(), measurement.p50_ms);
+            let ms = measurement.p50_ms;
             self.latency.measured(&target, candidate.recipe.precision(), &network, ms);
         }
     }
@@ -268,27 +276,31 @@ impl Study {
         for id in self.tasks.of_trial(number) {
             attempts.extend(self.remove_task(id)?.attempt);
         }
-        let mut names = self.names.clone();
         let trial = self.trial_mut(number)?;
         if trial.stage.is_finished() {
             return Err(format!("trial {number} is already finished"));
         }
-        let values = trial.stage.values().cloned();
+        let (on_rung, scored) = (trial.stage == Stage::OnRung, trial.stage == Stage::Scored);
+        let values = match &mut trial.stage {
+            Stage::Measuring { values, .. } => {
+                Some(std::mem::replace(values, TrialValues::Known(Box::default())))
+            }
+            _ => None,
+        };
         let reached = trial.rungs.len();
-        trial.stage = match (ending, values) {
-            (TrialEnding::Pruned, _) if trial.stage != Stage::OnRung => {
+        let stage = match (ending, values) {
+            (TrialEnding::Pruned, _) if !on_rung => {
                 return Err(format!("trial {number} is pruned, but was not waiting at a rung"));
             }
             (TrialEnding::Pruned, _) => Stage::Pruned,
-            (TrialEnding::ScreenedOut, _) if trial.stage != Stage::Scored => {
+            (TrialEnding::ScreenedOut, _) if !scored => {
                 return Err(format!(
                     "trial {number} is screened out, but was not waiting in a batch"
                 ));
             }
             (TrialEnding::ScreenedOut, _) => Stage::ScreenedOut,
-            (TrialEnding::Complete, Some(mut values)) => {
-                values.share_names(&mut names);
-                Stage::Complete(values)
+            (TrialEnding::Complete, Some(values)) => {
+                Stage::Complete(Kept::new(values, &mut self.names, &mut self.setups))
             }
             (TrialEnding::Complete, None) => {
                 return Err(format!("trial {number} is complete without being trained"));
@@ -297,11 +309,10 @@ impl Study {
                 Stage::Infeasible { reason: reason.clone(), values }
             }
             (TrialEnding::Failed { reason }, values) => {
-                let waited = matches!(trial.stage, Stage::OnRung | Stage::Scored);
-                Stage::Failed { reason: reason.clone(), values, waited }
+                Stage::Failed { reason: reason.clone(), values, waited: on_rung || scored }
             }
         };
-        self.names = names;
+        self.trial_mut(number)?.stage = stage;
         self.unfinished -= 1;
         if let Some(rungs) = &mut self.rungs {
             rungs.end(number, reached);
@@ -319,9 +330,10 @@ impl Study {
             _ => self.hopeless_in_a_row = 0,
         }
         self.note_curve(number);
-        if let Stage::Complete(values) = &self.trials[number.0 as usize].stage {
-            let feasible = self.violation(values) == 0.0;
-            self.fronts.note(number.0 as usize, values, feasible);
+        if let Stage::Complete(kept) = &self.trials[number.0 as usize].stage {
+            let figures = kept.figures();
+            let feasible = self.violation(figures) == 0.0;
+            self.fronts.note(number.0 as usize, figures, feasible);
         }
         self.note_finished(number)?;
         Ok(attempts)
@@ -333,12 +345,12 @@ impl Study {
         number: TrialNumber,
     ) -> Result<FinishedTrial, Contradiction> {
         Ok(match &self.trials[number.0 as usize].stage {
-            Stage::Complete(values) => FinishedTrial::Complete {
+            Stage::Complete(kept) => FinishedTrial::Complete {
                 number,
-                objectives: pareto::oriented(&self.spec.objectives, values).ok_or_else(|| {
-                    format!("trial {number} is complete without all its objectives")
-                })?,
-                violation: self.violation(values),
+                objectives: pareto::oriented(&self.spec.objectives, kept.figures()).ok_or_else(
+                    || format!("trial {number} is complete without all its objectives"),
+                )?,
+                violation: self.violation(kept.figures()),
             },
             Stage::Pruned => FinishedTrial::Pruned { number },
             Stage::Infeasible { .. } => FinishedTrial::Infeasible { number },

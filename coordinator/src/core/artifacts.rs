@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use edgesmith_common::spec::ModelFile;
-use edgesmith_common::{ArtifactHash, RungReport, TrainedTrial, TrialValues};
+use edgesmith_common::{ArtifactHash, RungReport, TrainedTrial};
 
 use super::Core;
 use super::study::{Stage, Study, Teacher, Trial};
@@ -53,9 +53,11 @@ impl Study {
         match &self.teacher {
             Teacher::None | Teacher::Pending(_) => {}
             Teacher::Trained { values, soft_targets } => {
-                trained_artifacts(values, &mut |hash, of| {
-                    add(hash, &format!("{of} of the teacher"))
-                });
+                if let Some(TrainedTrial { model, weights, .. }) = values.trained() {
+                    add_trained([*model, *weights], &mut |hash, of| {
+                        add(hash, &format!("{of} of the teacher"))
+                    });
+                }
                 add(*soft_targets, "the soft targets");
             }
         }
@@ -64,8 +66,8 @@ impl Study {
 
 impl Trial {
     fn artifacts(&self, add: &mut impl FnMut(ArtifactHash, &str)) {
-        if let Some(values) = self.stage.values() {
-            trained_artifacts(values, add);
+        if let Some(artifacts) = self.stage.artifacts() {
+            add_trained(artifacts, add);
         }
         let continues = match &self.stage {
             Stage::Scoring(_)
@@ -88,14 +90,7 @@ impl Trial {
     }
 }
 
-fn trained_artifacts(values: &TrialValues, add: &mut impl FnMut(ArtifactHash, &str)) {
-    match values {
-        TrialValues::Trained { trained, measurements: _ } => {
-            let TrainedTrial { compressed: _, uncompressed: _, model, weights, stages: _ } =
-                &**trained;
-            add(*model, "the model file");
-            add(*weights, "the weights");
-        }
-        TrialValues::Known(_) => {}
-    }
+fn add_trained([model, weights]: [ArtifactHash; 2], add: &mut impl FnMut(ArtifactHash, &str)) {
+    add(model, "the model file");
+    add(weights, "the weights");
 }

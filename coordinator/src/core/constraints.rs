@@ -33,8 +33,8 @@ impl Study {
         let by_it = RuledOut::by(constraint);
         for (number, trial) in self.trials.iter().enumerate() {
             match &trial.stage {
-                Stage::Complete(values) => {
-                    let Some(value) = values.get(&constraint.of) else { continue };
+                Stage::Complete(kept) => {
+                    let Some(value) = kept.figures().get(&constraint.of) else { continue };
                     measured += 1;
                     if constraint.bound.violation(value) == 0.0 {
                         met += 1;

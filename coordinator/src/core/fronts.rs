@@ -2,7 +2,7 @@
 //! trials.
 
 use edgesmith_common::pareto::Archive;
-use edgesmith_common::{DeviceClass, Objective, StudySpec, TrialValues, pareto};
+use edgesmith_common::{DeviceClass, Figures, Objective, StudySpec, pareto};
 
 /// The fronts of a study and other figures that are updated as its trials complete.
 #[derive(Debug)]
@@ -35,15 +35,15 @@ impl Fronts {
     }
 
     /// Adds a complete trial.
-    pub(super) fn note(&mut self, number: usize, values: &TrialValues, feasible: bool) {
+    pub(super) fn note(&mut self, number: usize, figures: &Figures, feasible: bool) {
         self.any = true;
-        let accuracy = values.figures().validation_accuracy();
+        let accuracy = figures.validation_accuracy();
         self.best_accuracy = self.best_accuracy.into_iter().chain(accuracy).reduce(f64::max);
         if !feasible {
             return;
         }
         for (_, objectives, archive) in &mut self.archives {
-            if let Some(point) = point(objectives, values) {
+            if let Some(point) = point(objectives, figures) {
                 archive.insert(point, number);
             }
         }
@@ -81,6 +81,6 @@ pub(super) fn on(objectives: &[Objective], device: Option<&DeviceClass>) -> Vec<
 
 /// A trial's objective values, less is better; `None` if one is missing or NaN, which cannot be
 /// compared.
-pub(super) fn point(objectives: &[Objective], values: &TrialValues) -> Option<Vec<f64>> {
-    pareto::oriented(objectives, values).filter(|point| point.iter().all(|v| !v.is_nan()))
+pub(super) fn point(objectives: &[Objective], figures: &Figures) -> Option<Vec<f64>> {
+    pareto::oriented(objectives, figures).filter(|point| point.iter().all(|v| !v.is_nan()))
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use edgesmith_common::{Figures, StudyName, StudySpec, TrialNumber, TrialValues};
 use edgesmith_search_space::{CanonicalHash, Cost, Genotype, Space};
 
+use super::kept::Kept;
 use super::outcome::missing_in;
 use super::study::{Stage, Study, Trial};
 use super::{Answer, Record, Refusal, Turn};
@@ -69,11 +70,11 @@ impl Turn<'_> {
                 let (study, earlier) = (spec.name.clone(), name.clone());
                 return Err(Refusal::OtherNetwork { study, earlier });
             }
-            for (number, values) in study.complete() {
+            for (number, figures) in study.complete() {
                 let named = study.spec.space.named(&study.trials[number].genotype);
                 let genotype = spec.space.genotype_of_names(&named).map_err(|e| e.to_string());
                 let known = genotype.and_then(|genotype| {
-                    let trial = KnownTrial { genotype, figures: values.figures().clone() };
+                    let trial = KnownTrial { genotype, figures: figures.clone() };
                     unfit(&trial, spec).map_or(Ok(trial), Err)
                 });
                 match known {
@@ -142,11 +143,11 @@ impl Study {
         genotype: &[u16],
         figures: &Figures,
     ) -> Result<(), String> {
-        let mut values = TrialValues::Known(figures.clone().into());
-        values.share_names(&mut self.names);
-        let feasible = self.violation(&values) == 0.0;
-        self.fronts.note(number.0 as usize, &values, feasible);
-        self.add_trial(number, genotype, &[], Stage::Complete(values))?;
+        let values = TrialValues::Known(figures.clone().into());
+        let kept = Kept::new(values, &mut self.names, &mut self.setups);
+        let feasible = self.violation(figures) == 0.0;
+        self.fronts.note(number.0 as usize, figures, feasible);
+        self.add_trial(number, genotype, &[], Stage::Complete(kept))?;
         self.trial_mut(number)?.imported = true;
         self.note_finished(number)
     }

@@ -5,7 +5,7 @@
 //! policy or a model, the nearest trained architecture is used. Which weights are copied, and how,
 //! is decided by the worker.
 
-use edgesmith_common::{Donor, TrialNumber, TrialValues};
+use edgesmith_common::{Donor, TrialNumber};
 use edgesmith_graph::Graph;
 use edgesmith_search_space::{Genotype, NetworkSpace, heritable_share};
 
@@ -38,7 +38,7 @@ impl Study {
     pub(super) fn donor_of(&self, number: TrialNumber) -> Option<Donor> {
         let number = self.trials[number.0 as usize].donor?;
         let donor = &self.trials[number.0 as usize];
-        let weights = donor.stage.values().and_then(TrialValues::trained)?.weights;
+        let [_, weights] = donor.stage.artifacts()?;
         Some(Donor { genotype: donor.genotype.clone(), weights })
     }
 
@@ -83,6 +83,6 @@ impl Study {
     /// Whether a trial was trained in this study, so that its weights are stored.
     fn has_weights(&self, number: TrialNumber) -> bool {
         let trial = self.trials.get(number.0 as usize);
-        trial.is_some_and(|trial| trial.stage.values().and_then(TrialValues::trained).is_some())
+        trial.is_some_and(|trial| trial.stage.artifacts().is_some())
     }
 }

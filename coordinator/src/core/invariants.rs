@@ -36,9 +36,7 @@ impl Core {
             ensure(task.is_some_and(|task| task.attempt == Some(*id)), || {
                 format!("attempt {id} is current, but its task does not name it")
             })?;
-            ensure(!self.ended.contains_key(id), || {
-                format!("attempt {id} is both running and ended")
-            })?;
+            ensure(!self.ended.has(*id), || format!("attempt {id} is both running and ended"))?;
             let worker = attempt.worker;
             let known = self.workers.get(worker).is_none_or(|w| w.attempts.contains(id));
             ensure(known, || format!("worker {worker} does not hold its attempt {id}"))?;
@@ -46,13 +44,12 @@ impl Core {
                 format!("worker id {worker} would be given again")
             })?;
         }
-        let attempts = self.running.keys().chain(self.ended.keys());
-        let highest = attempts.max().copied().unwrap_or(AttemptId(0));
+        let attempts = self.running.keys().copied().chain(self.ended.highest());
+        let highest = attempts.max().unwrap_or(AttemptId(0));
         ensure(highest.0 < self.next.ids.attempts_below, || {
             format!("attempt id {highest} would be given again")
         })?;
-        for attempt in self.ended.values() {
-            let study = &attempt.study;
+        for study in self.ended.studies() {
             ensure(self.studies.contains_key(study), || {
                 format!("an ended attempt is of study {study}, which does not exist")
             })?;
@@ -217,8 +214,8 @@ impl Study {
                     format!("trial {number} waits for tasks {pending:?}, which are gone")
                 })
             }
-            Stage::Complete(values) => {
-                let measured = |target| values.latencies().any(|(of, _)| *of == target);
+            Stage::Complete(kept) => {
+                let measured = |target| kept.figures().latencies().any(|(of, _)| *of == target);
                 let all = self.spec.targets().into_iter().all(measured);
                 ensure(all, || {
                     format!("trial {number} is complete, but some targets were not measured")
@@ -246,8 +243,8 @@ impl Study {
     /// Checks that the maintained front equals the front of all complete trials.
     fn check_front(&self) -> Result<(), String> {
         let feasible = self.complete().filter(|(_, values)| self.violation(values) == 0.0);
-        let points = feasible.filter_map(|(number, values)| {
-            Some((number, pareto::oriented(&self.spec.objectives, values)?))
+        let points = feasible.filter_map(|(number, figures)| {
+            Some((number, pareto::oriented(&self.spec.objectives, figures)?))
         });
         let (numbers, points): (Vec<usize>, Vec<Vec<f64>>) = points.unzip();
         let expected: Vec<usize> = pareto::front(&points).into_iter().map(|i| numbers[i]).collect();

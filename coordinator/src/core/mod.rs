@@ -25,6 +25,7 @@ mod command;
 mod constraints;
 mod curves;
 mod data;
+mod ended;
 mod event;
 mod extend;
 mod fronts;
@@ -32,6 +33,7 @@ mod ids;
 mod import;
 mod inheritance;
 mod invariants;
+mod kept;
 mod latency;
 mod learner;
 mod lifecycle;
@@ -76,6 +78,7 @@ pub use stages::StagesKey;
 pub use time::Time;
 
 use crate::controller::{self, Controller};
+use ended::Ended;
 use study::Study;
 use workers::Workers;
 
@@ -127,7 +130,7 @@ pub struct Core {
     build_controller: BuildController,
     studies: BTreeMap<StudyName, Study>,
     running: BTreeMap<AttemptId, Attempt>,
-    ended: BTreeMap<AttemptId, EndedAttempt>,
+    ended: Ended,
     workers: Workers,
     /// Lease requests that wait for work, oldest first.
     parked: VecDeque<Parked>,
@@ -158,15 +161,6 @@ struct Attempt {
     answers: Option<RequestId>,
     /// What the worker reported last: share done, `0..=1`, and stage.
     progress: Option<(f64, String)>,
-}
-
-/// An attempt that is no longer current, kept so that a repeated report gets the same answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct EndedAttempt {
-    study: StudyName,
-    task: TaskId,
-    /// Whether its report was accepted.
-    accepted: bool,
 }
 
 /// A lease request that waits for work.
@@ -200,7 +194,7 @@ impl Core {
             build_controller,
             studies: BTreeMap::new(),
             running: BTreeMap::new(),
-            ended: BTreeMap::new(),
+            ended: Ended::default(),
             workers: Workers::default(),
             parked: VecDeque::new(),
             next: NextIds { study: 0, worker: 1, ids: UsedIds::default() },

@@ -1,25 +1,25 @@
 //! A study's complete trials: which are on its fronts, and by how much they break constraints.
 
 use edgesmith_common::pareto::Archive;
-use edgesmith_common::{Bound, DeviceClass, Filter, TrialValues};
+use edgesmith_common::{Bound, DeviceClass, Figures, Filter};
 
 use super::fronts::{on, point};
 use super::study::{Stage, Study};
 
 impl Study {
     /// Complete trials, ordered by number.
-    pub(super) fn complete(&self) -> impl Iterator<Item = (usize, &TrialValues)> {
+    pub(super) fn complete(&self) -> impl Iterator<Item = (usize, &Figures)> {
         self.trials.iter().enumerate().filter_map(|(number, trial)| match &trial.stage {
-            Stage::Complete(values) => Some((number, values)),
+            Stage::Complete(kept) => Some((number, kept.figures())),
             _ => None,
         })
     }
 
     /// By how much a trial breaks the study's constraints; 0 if all hold. It is the sum over the
     /// constraints, each as a share of its limit, so that units do not matter.
-    pub(super) fn violation(&self, values: &TrialValues) -> f64 {
+    pub(super) fn violation(&self, figures: &Figures) -> f64 {
         let broken = self.spec.constraints.iter().map(|constraint| {
-            let value = values.get(&constraint.of);
+            let value = figures.get(&constraint.of);
             value.map_or(0.0, |value| relative_violation(constraint.bound, value))
         });
         broken.sum()
@@ -37,8 +37,8 @@ impl Study {
         device: Option<&DeviceClass>,
         filters: &[Filter],
     ) -> Vec<(usize, Vec<f64>)> {
-        let admits = |values: &TrialValues| filters.iter().all(|filter| filter.admits(values));
-        let admitted = |number: usize| self.trials[number].stage.values().is_some_and(admits);
+        let admits = |figures: &Figures| filters.iter().all(|filter| filter.admits(figures));
+        let admitted = |number: usize| self.trials[number].stage.figures().is_some_and(admits);
         let known = self.fronts.of(device);
         let mut front: Vec<(usize, Vec<f64>)> = match known {
             Some((objectives, archive)) if filters.iter().all(|f| f.keeps_front(objectives)) => {
@@ -48,10 +48,10 @@ impl Study {
             _ => {
                 let objectives = on(&self.spec.objectives, device);
                 let mut archive = Archive::new(objectives.len());
-                for (number, values) in self.complete() {
-                    if self.violation(values) == 0.0
-                        && admits(values)
-                        && let Some(point) = point(&objectives, values)
+                for (number, figures) in self.complete() {
+                    if self.violation(figures) == 0.0
+                        && admits(figures)
+                        && let Some(point) = point(&objectives, figures)
                     {
                         archive.insert(point, number);
                     }

@@ -82,8 +82,8 @@ impl Study {
         let Some(rungs) = &mut self.rungs else { return };
         let trial = &self.trials[number.0 as usize];
         let of = self.spec.training_metric();
-        if let Stage::Complete(values) = &trial.stage
-            && let Some(value) = values.get(&of)
+        if let Stage::Complete(kept) = &trial.stage
+            && let Some(value) = kept.figures().get(&of)
         {
             rungs.complete(number, value, point(&self.spec, &trial.genotype, value));
         }

@@ -510,7 +510,7 @@ impl Study {
             state: self.trial_state(trial),
             genotype: trial.genotype.clone(),
             architecture: self.spec.space.describe(&trial.genotype),
-            values: trial.stage.values().cloned(),
+            values: trial.stage.values(&self.setups),
             stages: trial.stages,
             score: trial.score,
             rungs: trial.rungs.clone(),

@@ -28,8 +28,7 @@ impl Turn<'_> {
     ) -> Result<Answer, Refusal> {
         self.heard_from(worker)?;
         let Some(current) = self.core.running.get(&attempt) else {
-            let ended = self.core.ended.get(&attempt);
-            let accepted = ended.is_some_and(|ended| ended.task == task && ended.accepted);
+            let accepted = self.core.ended.was_accepted(attempt, task);
             return Ok(Answer::Reported { accepted });
         };
         // If its worker is not connected, which happens after a restart of the coordinator, no

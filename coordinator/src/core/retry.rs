@@ -1,7 +1,7 @@
 //! Taking up again what failed: trials, the teacher, damaged data, and workers that were excluded.
 //! A user asks for it after mending the cause. What succeeded is kept.
 
-use edgesmith_common::{StudyName, Target, TaskId, TrialNumber, TrialValues};
+use edgesmith_common::{Figures, StudyName, Target, TaskId, TrialNumber};
 
 use super::apply::Contradiction;
 use super::promotion::point;
@@ -61,12 +61,12 @@ impl Turn<'_> {
         let study = &self.core.studies[name];
         let ids = (self.core.next.ids.tasks_below..).map(TaskId);
         let stage = &study.trials[number.0 as usize].stage;
-        let (task, measure) = match (stage, stage.values()) {
-            (_, Some(values)) => (None, ids.zip(study.unmeasured(values)).collect()),
+        let (task, measure) = match (stage, stage.figures()) {
+            (_, Some(figures)) => (None, ids.zip(study.unmeasured(figures)).collect()),
             (Stage::Failed { waited: true, .. }, None) => (None, Vec::new()),
             (_, None) => (Some(TaskId(self.core.next.ids.tasks_below)), Vec::new()),
         };
-        let measured = stage.values().is_some() && measure.is_empty();
+        let measured = stage.figures().is_some() && measure.is_empty();
         self.record(Record::TrialRetried { study: name.clone(), number, task, measure });
         if measured {
             self.finish_trial(name, number, TrialEnding::Complete);
@@ -97,15 +97,15 @@ impl Study {
             let mut tasks = self.tasks.iter();
             tasks.any(|(_, task)| matches!(&task.kind, TaskKind::Measure(None, of) if of == target))
         };
-        let mut targets = self.unmeasured(values);
+        let mut targets = self.unmeasured(values.figures());
         targets.retain(|target| !waits(target));
         targets
     }
 
     /// The targets on which a trained network is not measured yet.
-    fn unmeasured(&self, values: &TrialValues) -> Vec<Target> {
+    fn unmeasured(&self, figures: &Figures) -> Vec<Target> {
         let mut targets = self.spec.targets();
-        targets.retain(|target| values.latencies().all(|(of, _)| of != target));
+        targets.retain(|target| figures.latencies().all(|(of, _)| of != target));
         targets
     }
 

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use edgesmith_common::spec::Budget;
 use edgesmith_common::{
-    ArtifactHash, DataReport, FigureNames, RungReport, StudySpec, TaskId, TrialNumber, TrialValues,
+    ArtifactHash, DataReport, FigureNames, Figures, RungReport, StudySpec, TaskId, TrialNumber,
+    TrialValues,
 };
 use edgesmith_search_space::Genotype;
 
 use super::fronts::Fronts;
 use super::import::Candidates;
+use super::kept::{Kept, Setups};
 use super::latency::Predictors;
 use super::learner::Learner;
 use super::machines::Machines;
@@ -64,6 +66,10 @@ pub(super) struct Study {
     pub(super) ruled_out_in_a_row: u32,
     /// The names of the figures of the last complete trial, shared with the next ones.
     pub(super) names: [FigureNames; 3],
+    /// The same of the last report from a rung.
+    pub(super) rung_names: FigureNames,
+    /// What its measurements have in common.
+    pub(super) setups: Setups,
     /// The machines that measured its latencies.
     pub(super) machines: Machines,
     /// The candidates of trials, for imports.
@@ -153,7 +159,7 @@ pub(super) enum Stage {
     /// Trained; these measuring tasks are not done.
     Measuring { values: TrialValues, pending: BTreeSet<TaskId> },
     /// All values that the study asks for are known.
-    Complete(TrialValues),
+    Complete(Kept),
     /// Stopped early at a rung.
     Pruned,
     /// Not trained, because others of its batch were ranked higher.
@@ -177,11 +183,39 @@ impl Stage {
         )
     }
 
-    pub(super) fn values(&self) -> Option<&TrialValues> {
+    /// Figures of the network that ships, if they are known.
+    pub(super) fn figures(&self) -> Option<&Figures> {
+        match self {
+            Stage::Complete(kept) => Some(kept.figures()),
+            _ => self.unpacked().map(TrialValues::figures),
+        }
+    }
+
+    /// The model file and the weights, if it was trained here.
+    pub(super) fn artifacts(&self) -> Option<[ArtifactHash; 2]> {
+        match self {
+            Stage::Complete(kept) => kept.artifacts(),
+            _ => {
+                let trained = self.unpacked()?.trained()?;
+                Some([trained.model, trained.weights])
+            }
+        }
+    }
+
+    /// Everything that is known, with the study's setups.
+    pub(super) fn values(&self, setups: &Setups) -> Option<TrialValues> {
+        match self {
+            Stage::Complete(kept) => Some(kept.values(setups)),
+            _ => self.unpacked().cloned(),
+        }
+    }
+
+    /// What is known about a trial that is not complete.
+    fn unpacked(&self) -> Option<&TrialValues> {
         match self {
             Stage::Scoring(_) | Stage::Scored | Stage::ScreenedOut => None,
-            Stage::Training(_) | Stage::OnRung | Stage::Pruned => None,
-            Stage::Measuring { values, .. } | Stage::Complete(values) => Some(values),
+            Stage::Training(_) | Stage::OnRung | Stage::Pruned | Stage::Complete(_) => None,
+            Stage::Measuring { values, .. } => Some(values),
             Stage::Infeasible { values, .. } | Stage::Failed { values, .. } => values.as_ref(),
         }
     }

@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use edgesmith_common::{
-    AttemptId, Role, StudyName, TaskId, TrialValues, Work, WorkerId, WorkerInfo,
-};
+use edgesmith_common::{AttemptId, Role, StudyName, TaskId, Work, WorkerId, WorkerInfo};
 
 use super::scheduling::{Pick, pick};
 use super::study::Teacher;
@@ -299,11 +297,13 @@ impl Core {
                 rung: study.next_rung(*number),
             }),
             Some(TaskKind::Measure(number, target)) => {
-                let values = match number {
-                    None => teacher.map(|(values, _)| values),
-                    Some(number) => study.trials[number.0 as usize].stage.values(),
+                let model = match number {
+                    None => teacher.and_then(|(values, _)| Some(values.trained()?.model)),
+                    Some(number) => {
+                        let artifacts = study.trials[number.0 as usize].stage.artifacts();
+                        artifacts.map(|[model, _]| model)
+                    }
                 };
-                let model = values.and_then(TrialValues::trained).map(|trained| trained.model);
                 let (number, target) = (*number, target.clone());
                 model.map(|model| Work::MeasureModel { model, number, target })
             }

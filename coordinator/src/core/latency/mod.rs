@@ -72,6 +72,11 @@ impl Predictors {
         Self(spec.predicted_limits().into_iter().map(predictor).collect())
     }
 
+    /// Whether there is a predictor of this target.
+    pub(super) fn predicts(&self, target: &Target) -> bool {
+        self.0.contains_key(target)
+    }
+
     /// Adds a measurement in milliseconds; `network` is the one that was measured.
     pub(super) fn measured(
         &mut self,

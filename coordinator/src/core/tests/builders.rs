@@ -515,7 +515,7 @@ pub(super) fn lasting(core: &Core) -> String {
     for (name, s) in &core.studies {
         add(&(name, s.created, s.created_at_ms, &s.teacher_weights, &s.state, &s.proposals_ended));
         add(&(&s.teacher, &s.trials, &s.tasks, s.budget_used, s.unfinished, s.spec.source()));
-        add(&(&s.filed, &s.resolved));
+        add(&(&s.filed, &s.resolved, &s.setups));
         add(&(&s.data, s.data_hash, &s.rungs, s.hopeless_in_a_row, &s.latency));
         add(&(s.ruled_out_in_a_row, s.all_told()));
     }

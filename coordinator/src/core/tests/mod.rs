@@ -7,6 +7,7 @@ mod extend;
 mod faults;
 mod import;
 mod inheritance;
+mod kept;
 mod latency;
 mod leases;
 mod lifecycle;
