@@ -1,7 +1,5 @@
 //! Maps the domain's errors to gRPC codes, all in one place. The message is the domain's sentence.
 
-use std::io::ErrorKind;
-
 use edgesmith_common::InvalidName;
 use edgesmith_common::spec::SpecErrors;
 use edgesmith_proto::ConvertError;
@@ -9,7 +7,7 @@ use tonic::Status;
 
 use super::limits::fitting;
 use crate::core::Refusal;
-use crate::store::ArtifactError;
+use crate::store::{ArtifactError, is_out_of_space};
 
 /// A request that the core refused.
 pub fn of_refusal(refusal: &Refusal) -> Status {
@@ -55,14 +53,14 @@ pub fn of_artifact(error: &ArtifactError) -> Status {
     match error {
         ArtifactError::Missing(_) => Status::not_found(text),
         ArtifactError::Mismatch { .. } | ArtifactError::Damaged { .. } => Status::data_loss(text),
-        ArtifactError::Io { source, .. } => match source.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                tracing::error!("the disk is full: {text}");
-                let text = "the coordinator's disk is full; make room in its data directory";
-                Status::resource_exhausted(text)
-            }
-            _ => Status::internal(text),
-        },
+        ArtifactError::Oversized { .. } => Status::invalid_argument(text),
+        ArtifactError::Io { source, .. } if is_out_of_space(source) => {
+            tracing::error!("the disk is full: {text}");
+            // Unavailable, so that workers keep what they have and try again.
+            let text = "the coordinator's disk is full; make room in its data directory";
+            Status::unavailable(text)
+        }
+        ArtifactError::Io { .. } => Status::internal(text),
     }
 }
 
@@ -73,6 +71,8 @@ pub fn unexpected(answer: &crate::core::Answer) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+
     use super::*;
 
     #[test]
@@ -80,7 +80,7 @@ mod tests {
         for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
             let error = ArtifactError::Io { path: "file".into(), source: kind.into() };
             let status = of_artifact(&error);
-            assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+            assert_eq!(status.code(), tonic::Code::Unavailable);
             assert!(status.message().contains("disk is full"), "{}", status.message());
         }
     }

@@ -3,6 +3,7 @@
 //! Each file is written to a temporary place, hashed on the way, synced and then renamed. A crash
 //! therefore leaves either nothing or the right bytes. Files are hashed again when they are read.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -18,14 +19,16 @@ use super::directory::sync_directory;
 /// threads.
 #[derive(Debug, Clone)]
 pub struct ArtifactStore {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    root: PathBuf,
+pub(super) struct Shared {
+    pub(super) root: PathBuf,
     /// Number for the name of the next temporary file.
-    next: AtomicU64,
+    pub(super) next: AtomicU64,
+    /// The artifacts whose partial files are being written.
+    pub(super) arriving: Mutex<HashSet<ArtifactHash>>,
     /// Held while a file is put in its place, and while one is looked at and removed, so that one
     /// that is stored again just then stays.
     places: Mutex<()>,
@@ -69,6 +72,14 @@ pub enum ArtifactError {
         /// Path of the file.
         path: PathBuf,
     },
+    /// More bytes were sent than announced.
+    #[error("artifact {hash} was announced with {size} bytes, but more were sent")]
+    Oversized {
+        /// The announced hash.
+        hash: ArtifactHash,
+        /// The announced size, bytes.
+        size: u64,
+    },
     /// An error of the file system.
     #[error("cannot access {path}: {source}")]
     Io {
@@ -96,9 +107,7 @@ impl ArtifactStore {
         }
         fs::create_dir_all(&temporary).map_err(at(&temporary))?;
         sync_directory(&root).map_err(at(&root))?;
-        Ok(Self {
-            shared: Arc::new(Shared { root, next: AtomicU64::new(0), places: Mutex::new(()) }),
-        })
+        Ok(Self::existing(root))
     }
 
     /// The store in `root` for reading, whatever is there. Another process may use it.
@@ -107,6 +116,7 @@ impl ArtifactStore {
             shared: Arc::new(Shared {
                 root: root.into(),
                 next: AtomicU64::new(0),
+                arriving: Mutex::default(),
                 places: Mutex::new(()),
             }),
         }
@@ -198,7 +208,8 @@ impl ArtifactStore {
         Ok(ArtifactReader { hash, file, path, size, hasher: blake3::Hasher::new() })
     }
 
-    /// Removes the artifacts that are not `needed` and were stored at least `min_age` before `now`.
+    /// Removes the artifacts that are not `needed` and were stored at least `min_age` before `now`,
+    /// and what is left of uploads that broke off before that.
     ///
     /// # Errors
     /// If a file cannot be looked at or removed.
@@ -208,7 +219,7 @@ impl ArtifactStore {
         min_age: Duration,
         now: SystemTime,
     ) -> Result<Collected, ArtifactError> {
-        let mut collected = Collected::default();
+        let mut collected = self.collect_partial(min_age, now)?;
         for hash in self.list()? {
             if needed(hash) {
                 collected.kept += 1;
@@ -245,6 +256,24 @@ impl ArtifactStore {
     /// Whether a file for this hash exists. Its contents are not checked.
     pub fn contains(&self, hash: ArtifactHash) -> bool {
         self.path(hash).is_file()
+    }
+
+    /// Makes the file at `from` durable and moves it to the place of the artifact `hash`.
+    pub(super) fn place(
+        &self,
+        file: &File,
+        from: &Path,
+        hash: ArtifactHash,
+    ) -> Result<(), ArtifactError> {
+        file.sync_all().map_err(at(from))?;
+        let (target, root) = (self.path(hash), &self.shared.root);
+        let directory = target.parent().unwrap_or(root);
+        fs::create_dir_all(directory).map_err(at(directory))?;
+        let held = self.shared.places.lock().unwrap_or_else(PoisonError::into_inner);
+        fs::rename(from, &target).map_err(at(&target))?;
+        drop(held);
+        sync_directory(directory).map_err(at(directory))?;
+        sync_directory(root).map_err(at(root))
     }
 
     /// Path of the artifact, whether it exists or not.
@@ -285,17 +314,7 @@ impl ArtifactWriter {
         if found != expected {
             return Err(ArtifactError::Mismatch { expected, found });
         }
-        self.file.sync_all().map_err(at(&self.path))?;
-        let target = self.store.path(expected);
-        let root = &self.store.shared.root;
-        let directory = target.parent().unwrap_or(root);
-        fs::create_dir_all(directory).map_err(at(directory))?;
-        let places = &self.store.shared.places;
-        let held = places.lock().unwrap_or_else(PoisonError::into_inner);
-        fs::rename(&self.path, &target).map_err(at(&target))?;
-        drop(held);
-        sync_directory(directory).map_err(at(directory))?;
-        sync_directory(root).map_err(at(root))?;
+        self.store.place(&self.file, &self.path, expected)?;
         Ok(self.size)
     }
 }
@@ -324,6 +343,26 @@ impl ArtifactReader {
         self.size
     }
 
+    /// Goes on `offset` bytes from the beginning, which must not have been left yet. The bytes before
+    /// are read, because the hash covers them. False if there are fewer.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn skip(&mut self, offset: u64) -> Result<bool, ArtifactError> {
+        let mut buffer = vec![0; 1 << 16];
+        let mut left = offset;
+        while left > 0 {
+            let most = left.min(buffer.len() as u64) as usize;
+            let n = self.file.read(&mut buffer[..most]).map_err(at(&self.path))?;
+            if n == 0 {
+                return Ok(false);
+            }
+            self.hasher.update(&buffer[..n]);
+            left -= n as u64;
+        }
+        Ok(true)
+    }
+
     /// Reads the next piece into `buffer`, which must not be empty. Returns 0 at the end.
     ///
     /// # Errors
@@ -339,7 +378,7 @@ impl ArtifactReader {
 }
 
 /// The paths in a directory; none if it does not exist.
-fn entries(directory: &Path) -> Result<Vec<PathBuf>, ArtifactError> {
+pub(super) fn entries(directory: &Path) -> Result<Vec<PathBuf>, ArtifactError> {
     let listing = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         listing => listing.map_err(at(directory))?,
@@ -347,7 +386,7 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, ArtifactError> {
     listing.map(|entry| Ok(entry.map_err(at(directory))?.path())).collect()
 }
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> ArtifactError + use<> {
+pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> ArtifactError + use<> {
     let path = path.to_owned();
     move |source| ArtifactError::Io { path, source }
 }

@@ -22,7 +22,7 @@ use super::records::{Decoded, Records, RecordsAhead, each};
 use super::rewriting::{Rewriting, Rewritten, Whole};
 use super::sled::{BESIDE_JOURNAL, DATABASE, beside_journal, existing_database};
 use super::stages::Places;
-use super::{DataDir, Replay, StageStore, Store, StoreError, format};
+use super::{DataDir, Replay, StageStore, Store, StoreError, format, is_out_of_space};
 use crate::core::Record;
 
 /// An old log is written again in appends of this many records, so that few are held at once.
@@ -169,7 +169,13 @@ impl DiskStore {
     fn journal(&mut self) -> Result<&mut Journal, StoreError> {
         if let Log::Old(old) = &self.log {
             let folder = self.directory.path().join(journal::FOLDER);
-            let log = written_again(old, &folder)?;
+            let log = written_again(old, &folder).map_err(|error| match error {
+                // The old log is still the log, and the next try begins a new file.
+                StoreError::Io { path, source } if is_out_of_space(&source) => {
+                    StoreError::Full { path, source }
+                }
+                other => other,
+            })?;
             // From here on, the journal is the log. The stages so far stay in memory.
             let journal = Journal::create(&folder, log)?;
             self.stages.read_from(journal.single_entries()?, Places::default());

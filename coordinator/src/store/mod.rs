@@ -24,9 +24,11 @@ mod journal;
 mod memory;
 mod offline;
 mod old;
+mod partial;
 mod records;
 mod rewriting;
 mod sled;
+mod space;
 mod stages;
 mod tokens;
 
@@ -45,14 +47,17 @@ pub use self::memory::MemoryStore;
 pub use self::offline::{
     Copied, Repaired, copy_records, half_damaged_mark, has_journal, read_records, repair_journal,
 };
+pub use self::partial::PartialArtifact;
+pub use self::space::{Room, room};
 pub use self::stages::StageStore;
 pub use self::tokens::TokenRecord;
 use crate::core::Record;
 
 /// Stores records in the order in which they were appended.
 pub trait Store: Send {
-    /// Appends `records`, either all of them or none. They are durable when it returns. After an
-    /// error, nothing more may be appended to the store until it is opened again.
+    /// Appends `records`, either all of them or none. They are durable when it returns. After
+    /// [`StoreError::Full`], the same records may be appended again, and nothing else. After any
+    /// other error, nothing more may be appended until the store is opened again.
     ///
     /// # Errors
     /// If they could not be written.
@@ -67,6 +72,11 @@ pub trait Store: Send {
     /// If they could not be read. A record that is damaged is an error of the iterator, and its
     /// last item.
     fn replay(&mut self) -> Result<Replay<'_>, StoreError>;
+}
+
+/// Whether an error says that the disk, or what a user may have of it, is full.
+pub fn is_out_of_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Records as they are read.
@@ -86,6 +96,15 @@ pub enum StoreError {
     /// A file could not be read, written or made durable.
     #[error("cannot use {path}: {source}")]
     Io {
+        /// Path of the file.
+        path: PathBuf,
+        /// The operating system's error.
+        source: io::Error,
+    },
+    /// There is no room left, and what was written of an append does no harm: it can be tried
+    /// again when there is room.
+    #[error("there is no room to write {path}: {source}")]
+    Full {
         /// Path of the file.
         path: PathBuf,
         /// The operating system's error.

@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 pub use self::entry::{Flaw, Next, Place, Scanner};
 pub use self::mark::Marks;
 pub use self::repair::{Cut, cut};
-use super::StoreError;
 use super::directory::sync_directory;
+use super::{StoreError, is_out_of_space};
 
 /// The folder in the data directory.
 pub const FOLDER: &str = "journal";
@@ -63,6 +63,8 @@ pub struct Journal {
     end: Place,
     /// Whether the file goes on after `end`: with what was left of an append that never returned.
     has_torn_tail: bool,
+    /// The place after an append that is durable, and that could not be marked for lack of room.
+    unmarked: Option<Place>,
     /// Whether an append has failed. What is on disk is then not known.
     failed: bool,
 }
@@ -149,7 +151,17 @@ impl Journal {
             remove_others(folder, end.generation)?;
         }
         let folder = folder.to_owned();
-        Ok(Self { folder, access, log, mark, marks, end, has_torn_tail, failed: false })
+        Ok(Self {
+            folder,
+            access,
+            log,
+            mark,
+            marks,
+            end,
+            has_torn_tail,
+            unmarked: None,
+            failed: false,
+        })
     }
 
     /// Makes the first journal of `folder` from a log of generation 1.
@@ -186,6 +198,7 @@ impl Journal {
             marks,
             end: log.end,
             has_torn_tail: false,
+            unmarked: None,
             failed: false,
         })
     }
@@ -199,8 +212,9 @@ impl Journal {
     /// Appends the records of `payload`, durably.
     ///
     /// # Errors
-    /// If they could not be written. What was written of them is dropped at the next opening, or
-    /// kept if it is whole; until then nothing more can be appended.
+    /// [`StoreError::Full`] if there is no room: then the same payload can be appended again, and
+    /// nothing else. After any other error nothing more can be appended. What was written of the
+    /// records is dropped at the next opening, or kept if it is whole.
     pub fn append(&mut self, layout: u8, records: usize, payload: &[u8]) -> Result<(), StoreError> {
         let path = self.path();
         if self.access == Access::Read {
@@ -214,18 +228,43 @@ impl Journal {
         if !entry::write(&mut end, layout, records, payload, &mut bytes) {
             return Err(StoreError::TooLarge { bytes: payload.len() });
         }
-        let write = || {
-            if self.has_torn_tail {
-                self.log.set_len(self.end.offset)?;
-            }
-            self.log.write_all_at(&bytes, self.end.offset)?;
-            self.log.sync_data()
-        };
-        write().map_err(at(&path))?;
+        match self.unmarked {
+            None => self.write(&bytes).map_err(|error| self.write_failed(path, error))?,
+            // The log has these bytes already. It must keep them, because the mark may name them.
+            Some(unmarked) if unmarked == end => {}
+            Some(_) => return Err(StoreError::AfterFailure { path }),
+        }
         self.has_torn_tail = false;
-        self.marks.write(&self.mark, end).map_err(at(&mark_path(&self.folder)))?;
-        (self.end, self.failed) = (end, false);
+        self.unmarked = Some(end);
+        if let Err(error) = self.marks.write(&self.mark, end) {
+            return Err(self.write_failed(mark_path(&self.folder), error));
+        }
+        (self.end, self.unmarked, self.failed) = (end, None, false);
         Ok(())
+    }
+
+    /// Writes the bytes of an append, durably.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.has_torn_tail {
+            self.log.set_len(self.end.offset)?;
+        }
+        self.has_torn_tail = true;
+        self.log.write_all_at(bytes, self.end.offset)?;
+        self.log.sync_data()
+    }
+
+    /// The error of an append. If there was no room, it can be tried again: the next try cuts off
+    /// what is left of this one, and writes all of it anew, or only the mark if that was missing.
+    fn write_failed(&mut self, path: PathBuf, source: io::Error) -> StoreError {
+        if !is_out_of_space(&source) {
+            return StoreError::Io { path, source };
+        }
+        if self.unmarked.is_none() && self.log.set_len(self.end.offset).is_ok() {
+            // The room that it took may be what others need.
+            self.has_torn_tail = false;
+        }
+        self.failed = false;
+        StoreError::Full { path, source }
     }
 
     /// Begins to write the file of the next generation, which takes this one's place with

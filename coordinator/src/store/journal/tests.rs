@@ -171,3 +171,66 @@ fn reading_changes_nothing() {
     assert_eq!(fs::read(&path).unwrap(), torn);
     assert!(log_path(&folder, 2).exists());
 }
+
+/// A file that has no room, whatever is written.
+fn full() -> File {
+    OpenOptions::new().read(true).write(true).open("/dev/full").unwrap()
+}
+
+fn is_full(appended: Result<(), StoreError>) -> bool {
+    matches!(appended, Err(StoreError::Full { .. }))
+}
+
+#[test]
+fn an_append_without_room_can_be_tried_again() {
+    let (_dir, folder) = made(0..2);
+    let mut journal = open(&folder).unwrap();
+    let log = std::mem::replace(&mut journal.log, full());
+    assert!(is_full(journal.append(2, 1, &[2; 10])));
+    // What a disk took of it before it was full, and could not be cut off.
+    log.write_all_at(&[7; 5], journal.end().offset).unwrap();
+    assert!(journal.has_torn_tail);
+    journal.log = log;
+    // What is left of it is dropped at an opening, as after a crash.
+    assert_eq!(read(&Journal::open(&folder, Access::Read).unwrap()), [0, 1]);
+    journal.append(2, 1, &[2; 10]).unwrap();
+    journal.append(2, 1, &[3; 10]).unwrap();
+    assert_eq!(read(&journal), [0, 1, 2, 3]);
+    drop(journal);
+    assert_eq!(read(&open(&folder).unwrap()), [0, 1, 2, 3]);
+}
+
+/// The log has the append already when there is no room for the mark, so it must not be cut: the
+/// mark may name it.
+#[test]
+fn a_mark_without_room_is_written_later() {
+    for crash in [false, true] {
+        let (_dir, folder) = made(0..2);
+        let mut journal = open(&folder).unwrap();
+        let mark = std::mem::replace(&mut journal.mark, full());
+        for _ in 0..3 {
+            assert!(is_full(journal.append(2, 1, &[2; 10])));
+        }
+        if crash {
+            drop(journal);
+            assert_eq!(read(&open(&folder).unwrap()), [0, 1, 2]);
+            continue;
+        }
+        journal.mark = mark;
+        journal.append(2, 1, &[2; 10]).unwrap();
+        journal.append(2, 1, &[3; 10]).unwrap();
+        drop(journal);
+        assert_eq!(read(&open(&folder).unwrap()), [0, 1, 2, 3]);
+    }
+}
+
+#[test]
+fn only_the_same_append_can_be_tried_again() {
+    let (_dir, folder) = made(0..2);
+    let mut journal = open(&folder).unwrap();
+    let mark = std::mem::replace(&mut journal.mark, full());
+    assert!(is_full(journal.append(2, 1, &[2; 10])));
+    journal.mark = mark;
+    let other = journal.append(2, 1, &[3; 10]);
+    assert!(matches!(other, Err(StoreError::AfterFailure { .. })), "{other:?}");
+}
