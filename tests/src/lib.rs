@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+pub mod proxy;
+
 /// How long a test waits before it gives up. Far longer than needed, so that a loaded machine does
 /// not fail a test.
 pub const PATIENCE: Duration = Duration::from_secs(180);
@@ -234,11 +236,14 @@ impl Coordinator {
     fn listen(directory: &Path, address: &str, options: Vec<String>) -> Self {
         let mut args = vec!["coordinator", "--listen", address];
         args.extend(options.iter().map(String::as_str));
-        let mut child = command(directory, &args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("the binary starts");
+        let mut starting = command(directory, &args);
+        starting.stderr(Stdio::inherit());
+        Self::of(starting, directory, options)
+    }
+
+    /// The one that a command starts, with its data directory inside `directory`.
+    pub fn of(mut command: Command, directory: &Path, options: Vec<String>) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary starts");
         let stdout = child.stdout.take().expect("piped");
         let process = Process(child);
         let mut line = String::new();

@@ -50,7 +50,7 @@ fn downloads_that_nobody_reads_take_neither_threads_nor_memory_nor_turns_of_othe
                 let (mut client, hash) =
                     (ArtifactServiceClient::new(channel.clone()), hash.clone());
                 unread.push(tokio::spawn(async move {
-                    let request = v1::DownloadArtifactRequest { hash };
+                    let request = v1::DownloadArtifactRequest { hash, offset: 0 };
                     // Holds what it gets, and never reads it.
                     client.download_artifact(request).await
                 }));

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use edgesmith_client::{DEFAULT_DATA_DIR, TokenOptions};
+use edgesmith_client::{DEFAULT_DATA_DIR, MemorySize, TokenOptions};
 use edgesmith_common::TokenRole;
 use edgesmith_console::{invalid, number, print_text, start};
 use edgesmith_coordinator::service::{self, Ready, ServeConfig, Tls};
@@ -41,6 +41,11 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 30, allow_negative_numbers = true,
           value_parser = number::whole(1..=3600_u64))]
     pub lease_seconds: u64,
+    /// Hand out no tasks, and take no artifacts, while less than this is free in the file system of
+    /// the data directory, such as 1GiB. Workers keep their results and wait, and it goes on by
+    /// itself when there is room. Default: 256MiB, or 5 % of a file system of less than 5 GiB
+    #[arg(long, value_name = "SIZE")]
+    pub min_free_space: Option<MemorySize>,
 }
 
 /// Serves until Ctrl-C.
@@ -52,6 +57,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut config = ServeConfig::new(args.data_dir.clone());
     config.lease = Duration::from_secs(args.lease_seconds);
     config.heartbeat = config.lease / 6;
+    config.min_free = args.min_free_space.map(|MemorySize(bytes)| bytes);
     config.token = args.token.read()?;
     if config.token.as_ref().is_some_and(|token| token.secret().len() < SHORT_TOKEN) {
         eprintln!(

@@ -122,6 +122,9 @@ fn describe(s: &v1::StudyStatus, coordinator_runs: bool) -> String {
     if !coordinator_runs {
         return lines.join("\n") + "\n";
     }
+    if !s.waits.is_empty() && !is_over(s.state()) {
+        lines.push(format!("waiting    the coordinator hands out no tasks: {}", s.waits));
+    }
     lines.extend(missing_workers(s).into_iter().map(|text| format!("waiting    {text}")));
     lines.extend(machines::sentences(&s.unlike_machines).map(|text| format!("unlike     {text}")));
     lines.join("\n") + "\n"
@@ -132,7 +135,9 @@ pub fn now(s: &v1::StudyStatus, coordinator_runs: bool) -> &'static str {
     match s.state() {
         v1::StudyState::Running if s.blocked => "blocked",
         v1::StudyState::Running if !coordinator_runs => "stopped",
-        v1::StudyState::Running if s.activity.is_empty() && !missing_workers(s).is_empty() => {
+        v1::StudyState::Running
+            if s.activity.is_empty() && !(missing_workers(s).is_empty() && s.waits.is_empty()) =>
+        {
             "waiting"
         }
         state @ (v1::StudyState::Unspecified
@@ -284,6 +289,9 @@ pub fn status_json(s: &v1::StudyStatus) -> serde_json::Value {
     }
     if !s.reason.is_empty() {
         document["reason"] = json!(s.reason);
+    }
+    if !s.waits.is_empty() {
+        document["coordinator_waits"] = json!(s.waits);
     }
     if !s.advice.is_empty() {
         document["advice"] = json!(s.advice);
@@ -474,6 +482,21 @@ mod tests {
             "nearest": { "value": 5312.0, "trial": 12 },
         }]);
         assert_eq!(status_json(&status)["constraints"], expected);
+    }
+
+    #[test]
+    fn a_coordinator_that_waits_for_room_says_so() {
+        let mut status = named("s");
+        status.set_state(v1::StudyState::Running);
+        assert!(status_json(&status).get("coordinator_waits").is_none());
+        status.waits = "only 12 MiB are free in data".to_owned();
+        let text = describe(&status, true);
+        let line = "waiting    the coordinator hands out no tasks: only 12 MiB are free in data\n";
+        assert!(text.starts_with("s is waiting\n") && text.contains(line), "{text}");
+        assert_eq!(status_json(&status)["coordinator_waits"], status.waits);
+        // A study that has ended waits for nothing.
+        status.set_state(v1::StudyState::Complete);
+        assert!(!describe(&status, true).contains("no tasks"));
     }
 
     #[test]

@@ -87,6 +87,9 @@ fn in_the_way(s: &v1::StudyStatus, coordinator_runs: bool) -> Vec<String> {
     // A paused study needs no worker, and without a coordinator no worker can come.
     if coordinator_runs && s.state() == v1::StudyState::Running {
         all.extend(missing_workers(s));
+        if !s.waits.is_empty() {
+            all.push(format!("the coordinator hands out no tasks: {}", s.waits));
+        }
     }
     if !s.reason.is_empty() && s.state() == v1::StudyState::Failed {
         all.push(s.reason.clone());

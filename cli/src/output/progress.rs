@@ -177,6 +177,9 @@ fn describe(status: &StudyStatus, left: Option<Duration>) -> String {
     if status.missing_table {
         parts.push("waits for a worker that reads tables".to_owned());
     }
+    if !status.waits.is_empty() {
+        parts.push(format!("the coordinator hands out no tasks: {}", status.waits));
+    }
     match left {
         Some(left) => parts.push(format!("{} left", table::duration(left.as_secs_f64()))),
         None => parts.extend(status.activity.first().cloned()),

@@ -134,6 +134,9 @@ pub enum Event {
         /// Its answer.
         answer: Box<ProposalAnswer>,
     },
+    /// The runtime could answer nobody for a while, because nothing could be stored. Every connected
+    /// worker and every lease gets a full new term.
+    Renew,
     /// Time has passed: acts on every deadline that `now` has reached. No other event acts on
     /// deadlines. So a heartbeat that waited in the runtime's queue while the process was suspended
     /// still counts if it is handled before the tick. A tick that comes too early changes nothing.

@@ -287,6 +287,7 @@ impl Turn<'_> {
                 self.reply(to, answer);
             }
             Event::Proposed { answer } => self.proposed(*answer),
+            Event::Renew => self.renew(),
             Event::Tick => self.expire(),
         }
     }

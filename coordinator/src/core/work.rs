@@ -115,6 +115,13 @@ impl Turn<'_> {
         }
     }
 
+    /// Gives every connected worker and every lease a full new term.
+    pub(super) fn renew(&mut self) {
+        let (now, expires) = (self.now, self.now.after(self.core.config.lease));
+        self.core.workers.0.values_mut().for_each(|worker| worker.seen = now);
+        self.core.running.values_mut().for_each(|attempt| attempt.expires = expires);
+    }
+
     /// Acts on every deadline that has been reached.
     pub(super) fn expire(&mut self) {
         let (now, term) = (self.now, self.core.config.lease);

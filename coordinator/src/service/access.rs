@@ -59,6 +59,7 @@ const CALLS: &[Entry] = &[
     entry("/edgesmith.v1.WorkerService/Report", WORKERS, "report results"),
     entry("/edgesmith.v1.WorkerService/Leave", WORKERS, "work as a worker"),
     entry("/edgesmith.v1.ArtifactService/UploadArtifact", SENDERS, "upload files"),
+    entry("/edgesmith.v1.ArtifactService/ResumeUpload", SENDERS, "upload files"),
     entry("/edgesmith.v1.ArtifactService/DownloadArtifact", HOLDERS, "download files"),
     entry("/edgesmith.v1.StudyService/ListStudies", VIEWERS, "list studies"),
     entry("/edgesmith.v1.StudyService/GetStudy", VIEWERS, "look at studies"),

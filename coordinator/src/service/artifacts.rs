@@ -17,11 +17,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::limits::{Turn, Turns};
 use super::listener::Occasional;
+use super::space::Space;
 use super::status;
+use super::uploads::{Answers, Ongoing};
 use crate::store::{ArtifactError, ArtifactReader, ArtifactStore, ArtifactWriter};
 
 /// Largest chunk of an upload, bytes.
-const UPLOAD_CHUNK: usize = 1 << 20;
+pub(super) const UPLOAD_CHUNK: usize = 1 << 20;
 /// Size of a chunk of a download, bytes. One that nobody reads holds about two of them.
 const DOWNLOAD_CHUNK: usize = 1 << 16;
 /// Largest artifact, bytes.
@@ -35,41 +37,59 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Stores and serves artifacts.
 pub struct Artifacts {
     /// The artifacts.
-    store: ArtifactStore,
+    pub(super) store: ArtifactStore,
+    /// Whether there is room for more.
+    pub(super) space: Space,
     /// Ends streams when the server stops.
-    stop: CancellationToken,
-    uploads: Turns,
+    pub(super) stop: CancellationToken,
+    pub(super) uploads: Turns,
+    pub(super) ongoing: Ongoing,
     downloads: Turns,
     /// Logs what makes no progress.
-    stalled: Occasional,
+    pub(super) stalled: Occasional,
     /// Largest artifact, bytes.
-    max_bytes: u64,
+    pub(super) max_bytes: u64,
     /// How long a transfer may make no progress.
-    idle: Duration,
+    pub(super) idle: Duration,
 }
 
 impl Artifacts {
-    /// Serves the artifacts of `store` until `stop`.
-    pub fn new(store: ArtifactStore, stop: CancellationToken) -> Self {
+    /// Serves the artifacts of `store`, and takes new ones while `space` has room, until `stop`.
+    pub fn new(store: ArtifactStore, space: Space, stop: CancellationToken) -> Self {
         let uploads = Turns::new("uploads", TRANSFERS, WAITING);
         let downloads = Turns::new("downloads", TRANSFERS, WAITING);
         Self {
             store,
+            space,
             stop,
             uploads,
+            ongoing: Ongoing::default(),
             downloads,
             stalled: Occasional::default(),
             max_bytes: MAX_ARTIFACT,
             idle: IDLE,
         }
     }
+
+    /// Checks the size of an artifact that is uploaded.
+    pub(super) fn check_size(&self, hash: ArtifactHash, size: u64) -> Result<(), Status> {
+        if size <= self.max_bytes {
+            return Ok(());
+        }
+        tracing::warn!("refused artifact {hash}, which is larger than allowed");
+        Err(Status::invalid_argument(format!(
+            "artifact {hash} is larger than {} MiB, the most that this coordinator stores",
+            self.max_bytes >> 20
+        )))
+    }
 }
 
-/// The messages of an upload. Each [`DOWNLOAD_CHUNK`] of bytes must come within the time for which
-/// a transfer may be idle, or else a client could hold its turn with one byte now and then.
-struct Upload {
-    parts: Streaming<v1::UploadArtifactRequest>,
+/// The messages of an upload. So many bytes must come within the time for which a transfer may be
+/// idle, or else a client could hold its turn with one byte now and then.
+pub(super) struct Arriving<M> {
+    messages: Streaming<M>,
     idle: Duration,
+    progress: usize,
     stalled: Occasional,
     /// When the next bytes must have come.
     until: Instant,
@@ -77,37 +97,48 @@ struct Upload {
     bytes: usize,
 }
 
-impl Upload {
-    fn new(
-        parts: Streaming<v1::UploadArtifactRequest>,
+impl<M> Arriving<M> {
+    /// `progress` bytes must come within `idle`.
+    pub(super) fn new(
+        messages: Streaming<M>,
         idle: Duration,
+        progress: usize,
         stalled: Occasional,
     ) -> Self {
-        Self { parts, idle, stalled, until: Instant::now() + idle, bytes: 0 }
+        let until = Instant::now() + idle;
+        Self { messages, idle, progress, stalled, until, bytes: 0 }
     }
 
     /// The next message; `None` at the end.
     ///
     /// # Errors
     /// If it does not come in time.
-    async fn next(&mut self) -> Result<Option<Part>, Status> {
-        let message = timeout_at(self.until, self.parts.message()).await.map_err(|_| {
+    pub(super) async fn next(&mut self) -> Result<Option<M>, Status> {
+        timeout_at(self.until, self.messages.message()).await.map_err(|_| {
             let seconds = self.idle.as_secs();
             self.stalled.warn(|| format!("ended an upload that made no progress for {seconds} s"));
             idle("sent", self.idle)
-        })??;
-        let Some(v1::UploadArtifactRequest { part }) = message else { return Ok(None) };
-        if let Some(Part::Chunk(chunk)) = &part {
-            self.bytes += chunk.len();
-        }
-        if self.bytes >= DOWNLOAD_CHUNK {
-            (self.until, self.bytes) = (Instant::now() + self.idle, 0);
-        }
-        match part {
-            Some(part) => Ok(Some(part)),
-            None => Err(Status::invalid_argument("a message of the upload is empty")),
+        })?
+    }
+
+    /// Counts bytes that came.
+    pub(super) fn count(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        if self.bytes >= self.progress {
+            self.put_off(Instant::now());
         }
     }
+
+    /// Allows as much time again from `now` on.
+    pub(super) fn put_off(&mut self, now: Instant) {
+        (self.until, self.bytes) = (now + self.idle, 0);
+    }
+}
+
+/// What a message of an upload holds; `None` at the end.
+fn part(message: Option<v1::UploadArtifactRequest>) -> Result<Option<Part>, Status> {
+    let Some(v1::UploadArtifactRequest { part }) = message else { return Ok(None) };
+    part.map(Some).ok_or_else(|| Status::invalid_argument("a message of the upload is empty"))
 }
 
 #[tonic::async_trait]
@@ -116,17 +147,19 @@ impl ArtifactService for Artifacts {
         &self,
         request: Request<Streaming<v1::UploadArtifactRequest>>,
     ) -> Result<Response<v1::UploadArtifactResponse>, Status> {
-        let mut parts = Upload::new(request.into_inner(), self.idle, self.stalled.clone());
-        let Some(Part::Hash(bytes)) = parts.next().await? else {
+        let messages = request.into_inner();
+        let mut parts = Arriving::new(messages, self.idle, DOWNLOAD_CHUNK, self.stalled.clone());
+        let Some(Part::Hash(bytes)) = part(parts.next().await?)? else {
             return Err(Status::invalid_argument("an upload begins with the artifact's hash"));
         };
         let expected = hash(&bytes, "hash").map_err(|e| status::of_convert(&e))?;
+        self.space.check()?;
         let _turn = self.uploads.take().await?;
-        parts.until = Instant::now() + self.idle;
+        parts.put_off(Instant::now());
         let store = self.store.clone();
         let mut writer = blocking(move || store.begin()).await?;
         let mut size = 0;
-        while let Some(part) = parts.next().await? {
+        while let Some(part) = part(parts.next().await?)? {
             let chunk = match part {
                 Part::Chunk(chunk) if chunk.len() <= UPLOAD_CHUNK => chunk,
                 Part::Chunk(_) => {
@@ -136,15 +169,10 @@ impl ArtifactService for Artifacts {
                     return Err(Status::invalid_argument("only chunks may follow the hash"));
                 }
             };
+            self.space.check()?;
+            parts.count(chunk.len());
             size += chunk.len() as u64;
-            if size > self.max_bytes {
-                tracing::warn!("refused artifact {expected}, which is larger than allowed");
-                return Err(Status::invalid_argument(format!(
-                    "artifact {expected} is larger than {} MiB, the most that this coordinator \
-                     stores",
-                    self.max_bytes >> 20
-                )));
-            }
+            self.check_size(expected, size)?;
             writer = blocking(move || {
                 writer.chunk(&chunk)?;
                 Ok::<ArtifactWriter, _>(writer)
@@ -156,6 +184,15 @@ impl ArtifactService for Artifacts {
         Ok(Response::new(v1::UploadArtifactResponse { size }))
     }
 
+    type ResumeUploadStream = Answers;
+
+    async fn resume_upload(
+        &self,
+        request: Request<Streaming<v1::ResumeUploadRequest>>,
+    ) -> Result<Response<Answers>, Status> {
+        self.resume(request).await
+    }
+
     type DownloadArtifactStream = Download;
 
     async fn download_artifact(
@@ -165,14 +202,22 @@ impl ArtifactService for Artifacts {
         let hash = hash(&request.get_ref().hash, "hash").map_err(|e| status::of_convert(&e))?;
         let turn = self.downloads.take().await?;
         let store = self.store.clone();
-        let reader = blocking(move || store.reader(hash)).await?;
+        let offset = request.get_ref().offset;
+        let open = move || {
+            let mut reader = store.reader(hash)?;
+            Ok(reader.skip(offset)?.then_some(reader))
+        };
+        let Some(reader) = blocking(open).await? else {
+            let text = format!("artifact {hash} has fewer than {offset} bytes");
+            return Err(Status::out_of_range(text));
+        };
         let (sender, chunks) = mpsc::channel(1);
         let (stop, idle, stalled) = (self.stop.clone(), self.idle, self.stalled.clone());
         tokio::spawn(async move {
             // Dropping the sender without an end tells the receiving side that this stopped.
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = send(reader, hash, &sender, idle, &stalled) => {}
+                () = send(reader, (hash, offset), &sender, idle, &stalled) => {}
             }
             drop::<Turn>(turn);
         });
@@ -180,12 +225,12 @@ impl ArtifactService for Artifacts {
     }
 }
 
-/// Sends the artifact chunk by chunk, and `None` at its end. A chunk is read only when there is
+/// Sends the artifact chunk by chunk, from where the reader is, and `None` at its end. A chunk is read only when there is
 /// room for it, so an artifact that nobody takes costs no thread and next to no memory.
 async fn send(
     mut reader: ArtifactReader,
-    hash: ArtifactHash,
-    sender: &mpsc::Sender<Option<Result<Vec<u8>, Status>>>,
+    (hash, mut offset): (ArtifactHash, u64),
+    sender: &mpsc::Sender<Option<Result<v1::DownloadArtifactResponse, Status>>>,
     idle: Duration,
     stalled: &Occasional,
 ) {
@@ -212,7 +257,9 @@ async fn send(
             Ok((_, chunk)) if chunk.is_empty() => return room.send(None),
             Ok((same, chunk)) => {
                 reader = same;
-                room.send(Some(Ok(chunk)));
+                let next = offset + chunk.len() as u64;
+                room.send(Some(Ok(v1::DownloadArtifactResponse { chunk, offset })));
+                offset = next;
             }
             Err(error) => return room.send(Some(Err(error))),
         }
@@ -221,7 +268,7 @@ async fn send(
 
 /// The chunks of a download.
 pub struct Download {
-    chunks: mpsc::Receiver<Option<Result<Vec<u8>, Status>>>,
+    chunks: mpsc::Receiver<Option<Result<v1::DownloadArtifactResponse, Status>>>,
     stop: CancellationToken,
     idle: Duration,
     over: bool,
@@ -237,7 +284,7 @@ impl Stream for Download {
         let item = std::task::ready!(self.chunks.poll_recv(context));
         self.over = !matches!(item, Some(Some(Ok(_))));
         Poll::Ready(match item {
-            Some(Some(chunk)) => Some(chunk.map(|chunk| v1::DownloadArtifactResponse { chunk })),
+            Some(chunk @ Some(_)) => chunk,
             Some(None) => None,
             // Must be an error, because a stream that merely ends means that all bytes were sent.
             None if self.stop.is_cancelled() => Some(Err(super::runtime::stopping())),
@@ -254,7 +301,7 @@ fn idle(what: &str, for_long: Duration) -> Status {
 }
 
 /// Runs file work on a thread that may block.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ArtifactError> + Send + 'static,
 ) -> Result<T, Status> {
     match spawn_blocking(work).await {
@@ -266,7 +313,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use edgesmith_proto::v1::artifact_service_client::ArtifactServiceClient;
     use edgesmith_proto::v1::artifact_service_server::ArtifactServiceServer;
     use tokio::net::TcpListener;
@@ -277,18 +324,19 @@ mod tests {
 
     use super::*;
 
-    fn artifacts() -> (tempfile::TempDir, Artifacts) {
+    pub fn artifacts() -> (tempfile::TempDir, Artifacts) {
         let directory = tempfile::tempdir().unwrap();
         let store = ArtifactStore::open(directory.path()).unwrap();
-        (directory, Artifacts::new(store, CancellationToken::new()))
+        let space = Space::new(directory.path(), Some(0));
+        (directory, Artifacts::new(store, space, CancellationToken::new()))
     }
 
     fn request(hash: ArtifactHash) -> Request<v1::DownloadArtifactRequest> {
-        Request::new(v1::DownloadArtifactRequest { hash: hash.as_bytes().to_vec() })
+        Request::new(v1::DownloadArtifactRequest { hash: hash.as_bytes().to_vec(), offset: 0 })
     }
 
     /// A client of a server that serves these artifacts.
-    async fn client(artifacts: Artifacts) -> ArtifactServiceClient<Channel> {
+    pub async fn client(artifacts: Artifacts) -> ArtifactServiceClient<Channel> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let stop = artifacts.stop.clone().cancelled_owned();
@@ -310,6 +358,30 @@ mod tests {
         let last = items.last().unwrap().as_ref().unwrap_err();
         assert_eq!(last.code(), Code::Unavailable);
         assert!(items.len() < 8, "{} chunks came", items.len());
+    }
+
+    #[tokio::test]
+    async fn a_download_goes_on_at_any_byte() {
+        let (_directory, artifacts) = artifacts();
+        let bytes: Vec<u8> = (0..150_000_u32).map(|i| (i % 251) as u8).collect();
+        let hash = artifacts.store.put(&bytes).unwrap();
+        for offset in [0, 1, 65_535, 65_536, 65_537, 149_999, 150_000] {
+            let mut request = request(hash);
+            request.get_mut().offset = offset;
+            let mut answers = artifacts.download_artifact(request).await.unwrap().into_inner();
+            let mut at = offset as usize;
+            while let Some(answer) = answers.next().await {
+                let v1::DownloadArtifactResponse { chunk, offset } = answer.unwrap();
+                assert_eq!(offset, at as u64);
+                assert_eq!(chunk, bytes[at..at + chunk.len()]);
+                at += chunk.len();
+            }
+            assert_eq!(at, bytes.len());
+        }
+        let mut request = request(hash);
+        request.get_mut().offset = 150_001;
+        let refused = artifacts.download_artifact(request).await.err().unwrap();
+        assert_eq!(refused.code(), Code::OutOfRange);
     }
 
     /// Downloads that nobody reads hold no thread that may block: with only one such thread, other

@@ -21,9 +21,10 @@ use super::listener::Peer;
 const REQUEST_TIME: Duration = Duration::from_secs(60);
 /// Most bytes of an upload that are held at once: a chunk.
 pub const UPLOAD_BYTES: usize = (1 << 20) + (1 << 10);
-const UPLOAD: &str = "/edgesmith.v1.ArtifactService/UploadArtifact";
-/// The call whose answer has many messages, besides those below.
-const DOWNLOAD: &str = "/edgesmith.v1.ArtifactService/DownloadArtifact";
+const RESUME: &str = "/edgesmith.v1.ArtifactService/ResumeUpload";
+const UPLOADS: [&str; 2] = ["/edgesmith.v1.ArtifactService/UploadArtifact", RESUME];
+/// The calls whose answers have many messages, besides those below.
+const STREAMS: [&str; 2] = ["/edgesmith.v1.ArtifactService/DownloadArtifact", RESUME];
 /// The calls that follow something, or answer one question after the other. They may stay open for
 /// long: following a study until it ends, and following the health for as long as the client wants.
 /// Reflection ends when the time for a request is over.
@@ -80,8 +81,8 @@ where
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let line = request.extensions().get::<Peer>().map_or(0, |peer| peer.line);
         let path = request.uri().path();
-        let (watches, uploads) = (WATCHES.contains(&path), path == UPLOAD);
-        let streams = watches || path == DOWNLOAD;
+        let (watches, uploads) = (WATCHES.contains(&path), UPLOADS.contains(&path));
+        let streams = watches || STREAMS.contains(&path);
         let call = match self.bounded.held.begin(line, watches, Instant::now()) {
             Ok(call) => call,
             Err(refused) => return Box::pin(std::future::ready(Ok(refused.into_http()))),

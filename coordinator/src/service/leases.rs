@@ -56,6 +56,11 @@ impl Leases {
         }
     }
 
+    /// The requests that wait.
+    pub fn waiting(&self) -> Vec<RequestId> {
+        self.requests.keys().copied().collect()
+    }
+
     /// Forgets all other workers, and returns them.
     pub fn keep(&mut self, connected: impl Fn(WorkerId) -> bool) -> Vec<WorkerId> {
         let lost = self.workers.extract_if(|worker, _| !connected(*worker));

@@ -46,6 +46,7 @@ impl Subject {
             Event::Report { .. } => Self::Asks("a report"),
             Event::Abandoned { .. } => Self::Asks("a call that was given up"),
             Event::Proposed { .. } => Self::Asks("a proposal"),
+            Event::Renew => Self::Asks("new terms"),
             Event::Tick => Self::Ticks,
         }
     }

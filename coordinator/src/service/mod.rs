@@ -19,6 +19,8 @@ mod models;
 mod proposers;
 mod runtime;
 mod secrets;
+mod space;
+mod stall;
 mod status;
 mod studies;
 #[cfg(test)]
@@ -26,6 +28,7 @@ mod tests;
 mod throttle;
 mod tls;
 mod tokens;
+mod uploads;
 mod views;
 mod workers;
 
@@ -68,6 +71,9 @@ pub struct ServeConfig {
     pub lease: Duration,
     /// How often workers are asked to send heartbeats.
     pub heartbeat: Duration,
+    /// Free bytes in the data directory's file system below which no tasks are handed out; `None`
+    /// for 256 MiB, or a twentieth of a smaller file system.
+    pub min_free: Option<u64>,
     /// A token with all rights, besides those that the directory has. One that the directory has
     /// made keeps its role.
     pub token: Option<AccessToken>,
@@ -109,6 +115,7 @@ impl ServeConfig {
             data_dir,
             lease,
             heartbeat,
+            min_free: None,
             token: None,
             first_tokens: false,
             open: false,
@@ -226,10 +233,11 @@ pub async fn serve(
         stop: stop.clone(),
     };
     if collects {
+        tokio::spawn(core.space().clone().watch(stop.clone()));
         let (core, artifacts) = (core.clone(), artifacts.clone());
         tokio::spawn(collection::collect_regularly(core, artifacts, stop.clone()));
     }
-    let artifacts = artifacts::Artifacts::new(artifacts, stop.clone());
+    let artifacts = artifacts::Artifacts::new(artifacts, core.space().clone(), stop.clone());
     let admin = tokens::TokenAdmin { tokens: tokens.clone(), required: token_required };
     let (health, health_service) = tonic_health::server::health_reporter();
     let studies = v1::study_service_server::StudyServiceServer::new(studies)
@@ -361,6 +369,10 @@ fn open(config: &ServeConfig, listen: SocketAddr) -> Result<Opened, ServeError> 
     } else {
         ArtifactStore::open(artifacts)?
     };
+    let space = space::Space::new(directory.path(), config.min_free);
+    if config.announce {
+        space.look();
+    }
     let mut store = DiskStore::open(directory)?;
     let start = Instant::now();
     let core_config =
@@ -368,7 +380,7 @@ fn open(config: &ServeConfig, listen: SocketAddr) -> Result<Opened, ServeError> 
     let core = restore(core_config, &mut store)?;
     store.compact_if_useful()?;
     let stages = store.stages();
-    let (core, thread) = runtime::spawn(core, store, start).map_err(ServeError::Thread)?;
+    let (core, thread) = runtime::spawn(core, store, start, space).map_err(ServeError::Thread)?;
     Ok(Opened { core, thread, artifacts, stages, secrets, tls, tokens, made, chosen, fingerprint })
 }
 

@@ -1,12 +1,14 @@
 //! The thread that owns the core and the store.
 //!
 //! It takes all queued messages, passes them to the core, appends all records in one durable write,
-//! and only then releases the replies. Proposals are computed by other threads
-//! ([`super::proposers`]) and come back as messages. So every answer that a client has seen is on disk. Queries
-//! also wait for that write, because they see what it makes durable. If the write fails, no reply
-//! is released and the thread ends with the error, which the callers get.
+//! and only then releases the replies. So every answer that a client has seen is on disk. Queries
+//! also wait for that write, because they see what it makes durable. Proposals are computed by other
+//! threads ([`super::proposers`]) and come back as messages. If the write fails, no reply
+//! is released and the thread ends with the error, which the callers get. If there is no room for
+//! it, the thread tries again until there is, and calls are refused meanwhile (`stall.rs`).
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -19,6 +21,8 @@ use tonic::Status;
 
 use super::leases::Leases;
 use super::proposers::Proposers;
+use super::space::Space;
+use super::stall::Stalled;
 use super::{log, status};
 use crate::core::{Answer, Command, Core, Event, RequestId, Time};
 use crate::store::{Store, StoreError};
@@ -32,7 +36,7 @@ const BATCH: usize = 1024;
 const PROPOSAL_WAIT: Duration = Duration::from_micros(300);
 
 /// A message to the thread.
-enum Message {
+pub(super) enum Message {
     /// Events that are handled in one batch.
     Events(Vec<Asked>),
     /// A query. The function that it returns is run after the write.
@@ -44,13 +48,13 @@ enum Message {
 }
 
 /// An event, and where to send its answer; `None` if the event has no request.
-struct Asked {
-    event: Box<Event>,
-    reply: Option<(RequestId, oneshot::Sender<Result<Answer, Status>>)>,
+pub(super) struct Asked {
+    pub(super) event: Box<Event>,
+    pub(super) reply: Option<(RequestId, oneshot::Sender<Result<Answer, Status>>)>,
 }
 
-type Query = Box<dyn FnOnce(&Core, Time) -> Release + Send>;
-type Release = Box<dyn FnOnce() + Send>;
+pub(super) type Query = Box<dyn FnOnce(&Core, Time) -> Release + Send>;
+pub(super) type Release = Box<dyn FnOnce() + Send>;
 
 /// A handle to the thread; clones share it. The thread ends when it is told to, or when all handles
 /// are dropped.
@@ -62,6 +66,7 @@ pub struct Handle {
     version: watch::Receiver<u64>,
     /// Why the store failed, once it has.
     failure: Arc<OnceLock<String>>,
+    space: Space,
 }
 
 /// Starts the thread. `start` is the origin of the core's time.
@@ -69,15 +74,15 @@ pub fn spawn(
     core: Core,
     store: impl Store + 'static,
     start: Instant,
+    space: Space,
 ) -> std::io::Result<(Handle, JoinHandle<Result<(), StoreError>>)> {
     let (sender, receiver) = mpsc::channel();
     let sender = Arc::new(sender);
     let proposers = Proposers::start()?;
     let answers = Arc::downgrade(&sender);
     let (version, versions) = watch::channel(core.version());
-    let (pending, leases) = Default::default();
+    let (pending, leases, backlog) = Default::default();
     let failure: Arc<OnceLock<String>> = Arc::default();
-    let failed = Arc::clone(&failure);
     let runtime = Runtime {
         core,
         store,
@@ -85,14 +90,17 @@ pub fn spawn(
         version,
         pending,
         leases,
-        failure: failed,
+        backlog,
+        failure: Arc::clone(&failure),
+        space: space.clone(),
         proposers,
         answers,
         asked: 0,
     };
     let thread = std::thread::Builder::new().name("core".to_owned());
     let thread = thread.spawn(move || runtime.run(&receiver))?;
-    let handle = Handle { sender, next: Arc::default(), start, version: versions, failure };
+    let next = Arc::default();
+    let handle = Handle { sender, next, start, version: versions, failure, space };
     Ok((handle, thread))
 }
 
@@ -100,6 +108,7 @@ impl Handle {
     /// Sends an event to the core and waits for its answer. If the caller stops waiting, the core
     /// is told, so that it does not lease a task to a caller that is gone.
     pub async fn ask(&self, event: impl FnOnce(RequestId) -> Event) -> Result<Answer, Status> {
+        self.space.check_full()?;
         let (asked, waiting) = self.prepare(event);
         self.send(Message::Events(vec![asked]))?;
         waiting.answer().await
@@ -112,6 +121,7 @@ impl Handle {
         first: impl FnOnce(RequestId) -> Event,
         second: impl FnOnce(RequestId) -> Event,
     ) -> Result<(Result<Answer, Status>, Result<Answer, Status>), Status> {
+        self.space.check_full()?;
         let ((first, one), (second, other)) = (self.prepare(first), self.prepare(second));
         self.send(Message::Events(vec![first, second]))?;
         Ok(tokio::join!(one.answer(), other.answer()))
@@ -130,6 +140,8 @@ impl Handle {
         &self,
         question: impl FnOnce(&Core, Time) -> T + Send + 'static,
     ) -> Result<T, Status> {
+        // What it would see may not be stored yet.
+        self.space.check_full()?;
         let (reply, answer) = oneshot::channel();
         let query = move |core: &Core, now: Time| -> Release {
             // Work for callers that are gone would hold up those that wait.
@@ -156,6 +168,11 @@ impl Handle {
         self.version.clone()
     }
 
+    /// Whether there is room for what is stored.
+    pub fn space(&self) -> &Space {
+        &self.space
+    }
+
     /// The current time of the core.
     pub fn now(&self) -> Time {
         Time(self.start.elapsed())
@@ -178,6 +195,11 @@ impl Handle {
 /// The error for calls that are cut off when the coordinator stops.
 pub fn stopping() -> Status {
     Status::unavailable("the coordinator is shutting down")
+}
+
+/// Answers a request for work that there is none.
+fn no_task(reply: oneshot::Sender<Result<Answer, Status>>) -> Release {
+    Box::new(move || drop(reply.send(Ok(Answer::NoTask))))
 }
 
 fn too_many_leases() -> Status {
@@ -218,8 +240,11 @@ struct Runtime<S> {
     version: watch::Sender<u64>,
     leases: Leases,
     pending: std::collections::HashMap<RequestId, oneshot::Sender<Result<Answer, Status>>>,
+    /// Messages that came while a write was tried again.
+    backlog: VecDeque<Message>,
     /// See [`Handle`].
     failure: Arc<OnceLock<String>>,
+    space: Space,
     proposers: Proposers,
     /// Where proposers send their answers. It does not keep the thread alive.
     answers: Weak<Sender<Message>>,
@@ -234,11 +259,13 @@ impl<S: Store> Runtime<S> {
                 Some(deadline) => deadline.since(self.now()),
                 None => Duration::from_secs(3600),
             };
-            let mut batch = Vec::new();
-            match receiver.recv_timeout(wait) {
-                Ok(message) => batch.push(message),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            let mut batch: Vec<_> = self.backlog.drain(..).collect();
+            if batch.is_empty() {
+                match receiver.recv_timeout(wait) {
+                    Ok(message) => batch.push(message),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                }
             }
             while batch.len() < BATCH
                 && let Ok(message) = receiver.try_recv()
@@ -259,6 +286,9 @@ impl<S: Store> Runtime<S> {
     ) -> Result<ControlFlow<()>, StoreError> {
         let mut records = Vec::new();
         let mut releases: Vec<Release> = Vec::new();
+        if self.space.is_short() {
+            self.withdraw_leases(&mut records, &mut releases);
+        }
         let mut flow = ControlFlow::Continue(());
         let now = self.now();
         let mut left = BATCH.saturating_sub(batch.len());
@@ -309,12 +339,19 @@ impl<S: Store> Runtime<S> {
         }
         if !records.is_empty() {
             let start = Instant::now();
-            if let Err(error) = self.store.append(&records) {
-                // Before the replies are dropped, whose callers ask for it.
-                let _ = self.failure.set(format!("failed to store: {error}"));
-                return Err(error);
+            match super::stall::append(&mut self.store, &records, receiver, &self.space) {
+                Ok(None) => log::wrote(records.len(), start.elapsed()),
+                Ok(Some(Stalled { messages })) => {
+                    let renew = Asked { event: Box::new(Event::Renew), reply: None };
+                    self.backlog.push_back(Message::Events(vec![renew]));
+                    self.backlog.extend(messages);
+                }
+                Err(error) => {
+                    // Before the replies are dropped, whose callers ask for it.
+                    let _ = self.failure.set(format!("failed to store: {error}"));
+                    return Err(error);
+                }
             }
-            log::wrote(records.len(), start.elapsed());
         }
         releases.into_iter().for_each(|release| release());
         let version = self.core.version();
@@ -345,12 +382,35 @@ impl<S: Store> Runtime<S> {
             }));
             return;
         }
+        if matches!(*event, Event::Lease { .. }) && self.space.is_short() {
+            releases.extend(reply.map(|(to, reply)| {
+                self.leases.answered(to);
+                no_task(reply)
+            }));
+            return;
+        }
         self.pending.extend(reply);
         let subject = log::Subject::of(&event);
         let commands = self.core.handle(now, *event);
         log::decided(&subject, &commands);
         self.note_workers(&subject, &commands);
         self.take(commands, records, releases);
+    }
+
+    /// Answers all requests for work that wait: there is none as long as room is short.
+    fn withdraw_leases(
+        &mut self,
+        records: &mut Vec<crate::core::Record>,
+        releases: &mut Vec<Release>,
+    ) {
+        let now = self.now();
+        for to in self.leases.waiting() {
+            let Some(reply) = self.pending.remove(&to) else { continue };
+            self.leases.answered(to);
+            releases.push(no_task(reply));
+            let commands = self.core.handle(now, Event::Abandoned { to });
+            self.take(commands, records, releases);
+        }
     }
 
     /// Keeps the number of slots of every worker that is connected.

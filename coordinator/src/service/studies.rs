@@ -95,7 +95,8 @@ impl Studies {
 /// The current status of a study.
 async fn current(core: &Handle, study: StudyName) -> Result<v1::StudyStatus, Status> {
     let found = core.query(move |core, now| core.study_status(&study, now)).await?;
-    found.map(views::study).map_err(|refusal| status::of_refusal(&refusal))
+    let status = found.map(views::study).map_err(|refusal| status::of_refusal(&refusal))?;
+    Ok(v1::StudyStatus { waits: core.space().shortage().unwrap_or_default(), ..status })
 }
 
 /// The same without the texts that never change. They are large, and the buffer of a stream keeps
@@ -192,7 +193,8 @@ impl StudyService for Studies {
             let found = self.core.query(move |core, now| core.study_status(&name, now)).await?;
             // It may have been deleted since.
             let Ok(view) = found else { continue };
-            studies.push(without_texts(views::study(view)));
+            let waits = self.core.space().shortage().unwrap_or_default();
+            studies.push(v1::StudyStatus { waits, ..without_texts(views::study(view)) });
         }
         Ok(Response::new(v1::ListStudiesResponse { studies }))
     }
@@ -217,7 +219,7 @@ impl StudyService for Studies {
         // stream.
         let first = Some(brief(&self.core, study.clone()).await?);
         let (core, stop) = (self.core.clone(), self.stop.clone());
-        let watcher = Watcher { core, stop, study, versions, first };
+        let watcher = Watcher { core, stop, study, versions, waits: false, first };
         Ok(Response::new(Watch(Some(Box::pin(watcher.next())))))
     }
 
@@ -427,18 +429,26 @@ struct Watcher {
     versions: watch::Receiver<u64>,
     /// The first status, until it is sent.
     first: Option<v1::StudyStatus>,
+    /// Whether the last status said that the coordinator waits for room.
+    waits: bool,
 }
 
 impl Watcher {
     /// The first status, or the next one after a change.
     async fn next(mut self) -> (Option<StatusItem>, Option<Self>) {
         if let Some(first) = self.first.take() {
+            self.waits = !first.waits.is_empty();
             let rest = (!is_over(&first)).then_some(self);
             return (Some(Ok(first)), rest);
         }
         let changed = async {
             tokio::time::sleep(WATCH_INTERVAL).await;
-            self.versions.changed().await
+            // A lack of room changes nothing in the core.
+            let space = self.core.space();
+            tokio::select! {
+                changed = self.versions.changed() => changed,
+                () = space.differs(self.waits) => Ok(()),
+            }
         };
         tokio::select! {
             () = self.stop.cancelled() => return (None, None),
@@ -450,6 +460,7 @@ impl Watcher {
         }
         let status = brief(&self.core, self.study.clone()).await;
         let last = status.as_ref().map_or(true, is_over);
+        self.waits = status.as_ref().is_ok_and(|status| !status.waits.is_empty());
         (Some(status), (!last).then_some(self))
     }
 }
@@ -627,7 +638,13 @@ trials = 3
         let store = crate::store::MemoryStore::default();
         let core = Core::new(crate::core::CoreConfig::default());
         let start = std::time::Instant::now();
-        let (core, thread) = super::super::runtime::spawn(core, store, start).unwrap();
+        let (core, thread) = super::super::runtime::spawn(
+            core,
+            store,
+            start,
+            super::super::space::Space::new(std::path::Path::new("."), Some(0)),
+        )
+        .unwrap();
         let mut studies = Studies::new(
             core.clone(),
             artifacts,

@@ -16,6 +16,7 @@ use super::*;
 
 mod access;
 mod hold;
+mod room;
 
 const STUDY: &str = r#"
 [study]
@@ -94,7 +95,7 @@ async fn upload(channel: Channel, hash: ArtifactHash, bytes: &[u8]) -> Result<u6
 }
 
 async fn download(channel: Channel, hash: ArtifactHash) -> Result<Vec<u8>, Code> {
-    let request = v1::DownloadArtifactRequest { hash: hash.as_bytes().to_vec() };
+    let request = v1::DownloadArtifactRequest { hash: hash.as_bytes().to_vec(), offset: 0 };
     let mut client = ArtifactServiceClient::new(channel);
     let mut stream = client.download_artifact(request).await.map_err(|s| s.code())?.into_inner();
     let mut bytes = Vec::new();

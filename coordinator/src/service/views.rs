@@ -56,6 +56,8 @@ pub fn study(view: StudyView) -> v1::StudyStatus {
         resolved_study: view.resolved_study.to_string(),
         activity: view.activity,
         unlike_machines: view.unlike_machines.into_iter().map(unlike_machines).collect(),
+        // Not of the study, and set where it is sent.
+        waits: String::new(),
     }
 }
 

@@ -10,7 +10,7 @@ use edgesmith_proto::{
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::runtime::Handle;
+use super::runtime::{self, Handle};
 use super::secrets::Secrets;
 use super::status;
 use crate::core::{Answer, AttemptProgress, Event, Lease};
@@ -74,19 +74,38 @@ impl WorkerService for Workers {
         let worker = self.caller(request.worker_id, &request.secret)?;
         let wait = Duration::from_millis(request.wait_ms).min(LONGEST_WAIT);
         let deadline = self.core.now().after(wait);
-        let asked = self.core.ask(|to| Event::Lease { to, worker, deadline });
-        let answer = tokio::select! {
-            answer = asked => answer?,
-            () = self.stop.cancelled() => {
-                return Err(Status::unavailable("the coordinator is shutting down"));
-            }
+        let none = |waits: Option<String>| {
+            let waits = waits.unwrap_or_default();
+            Ok(Response::new(v1::LeaseResponse { task: None, waits }))
         };
-        match answer {
-            Answer::Leased(lease) => {
-                Ok(Response::new(v1::LeaseResponse { task: Some(self.task(&lease)) }))
+        loop {
+            if let Some(shortage) = self.core.space().shortage() {
+                let left = deadline.since(self.core.now());
+                let enough = tokio::time::timeout(left, self.core.space().enough());
+                tokio::select! {
+                    enough = enough => {
+                        if enough.is_err() {
+                            return none(self.core.space().shortage().or(Some(shortage)));
+                        }
+                    }
+                    () = self.stop.cancelled() => return Err(runtime::stopping()),
+                }
             }
-            Answer::NoTask => Ok(Response::new(v1::LeaseResponse { task: None })),
-            other => Err(status::unexpected(&other)),
+            let asked = self.core.ask(|to| Event::Lease { to, worker, deadline });
+            let answer = tokio::select! {
+                answer = asked => answer?,
+                () = self.stop.cancelled() => return Err(runtime::stopping()),
+            };
+            match answer {
+                Answer::Leased(lease) => {
+                    let task = Some(self.task(&lease));
+                    return Ok(Response::new(v1::LeaseResponse { task, waits: String::new() }));
+                }
+                // Room became short meanwhile.
+                Answer::NoTask if deadline > self.core.now() && self.core.space().is_short() => {}
+                Answer::NoTask => return none(None),
+                other => return Err(status::unexpected(&other)),
+            }
         }
     }
 

@@ -1,7 +1,9 @@
 //! Uploads or downloads one artifact over any client, in chunks. The hash is checked at this end
 //! too.
 
+use std::error::Error as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use edgesmith_common::ArtifactHash;
 use edgesmith_proto::v1::artifact_service_client::ArtifactServiceClient;
@@ -13,10 +15,15 @@ use tonic::body::Body;
 use tonic::client::GrpcService;
 use tonic::codegen::{Body as HttpBody, Bytes, StdError};
 
+use super::upload::Upload;
+
 /// Largest chunk that the protocol allows.
 const CHUNK_BYTES: usize = 1 << 20;
+/// How long to wait before an upload goes on after its connection broke.
+const PAUSE: Duration = Duration::from_secs(1);
 
-/// Uploads `bytes`. They are on the coordinator's disk when this returns. It may be repeated.
+/// Uploads `bytes`. They are on the coordinator's disk when this returns. If the connection breaks,
+/// it goes on as long as each try brings something.
 ///
 /// # Errors
 /// The status of the coordinator or the connection; `DATA_LOSS` if the bytes were damaged on the
@@ -32,12 +39,25 @@ where
     <T::ResponseBody as HttpBody>::Error: Into<StdError> + Send,
 {
     let hash = ArtifactHash::of(&bytes);
-    upload_shared(client, hash, Arc::new(bytes)).await?;
+    let upload = Upload::new(hash, Arc::new(bytes));
+    let mut before = 0;
+    while let Err(status) = upload.send(client).await {
+        if !is_broken(&status) || upload.stored() <= before {
+            return Err(status);
+        }
+        before = upload.stored();
+        tokio::time::sleep(PAUSE).await;
+    }
     Ok(hash)
 }
 
-/// Like [`upload`], for bytes that the caller keeps for another try.
-pub(super) async fn upload_shared<T>(
+/// Whether a status is of the connection, and not the coordinator's answer.
+pub(super) fn is_broken(status: &Status) -> bool {
+    status.source().is_some()
+}
+
+/// Uploads all bytes, as coordinators of earlier versions take them.
+pub(super) async fn upload_whole<T>(
     client: &mut ArtifactServiceClient<T>,
     hash: ArtifactHash,
     bytes: Arc<Vec<u8>>,
@@ -64,7 +84,8 @@ where
     Ok(())
 }
 
-/// Downloads the artifact of `hash`.
+/// Downloads the artifact of `hash`. If the connection breaks, it goes on as long as each try brings
+/// something.
 ///
 /// # Errors
 /// The status of the coordinator or the connection: `NOT_FOUND` if the artifact does not exist,
@@ -79,16 +100,50 @@ where
     T::ResponseBody: HttpBody<Data = Bytes> + Send + 'static,
     <T::ResponseBody as HttpBody>::Error: Into<StdError> + Send,
 {
-    let request = DownloadArtifactRequest { hash: hash.as_bytes().to_vec() };
-    let mut chunks = client.download_artifact(request).await?.into_inner();
     let mut bytes = Vec::new();
+    let mut before = 0;
+    while let Err(status) = download_rest(client, hash, &mut bytes).await {
+        if !is_broken(&status) || bytes.len() <= before {
+            return Err(status);
+        }
+        before = bytes.len();
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(bytes)
+}
+
+/// Downloads what `bytes` lack of the artifact of `hash`. After an error they have what came, and
+/// it can be called again. If what came is wrong, they are empty.
+///
+/// # Errors
+/// As [`download`].
+pub(super) async fn download_rest<T>(
+    client: &mut ArtifactServiceClient<T>,
+    hash: ArtifactHash,
+    bytes: &mut Vec<u8>,
+) -> Result<(), Status>
+where
+    T: GrpcService<Body>,
+    T::Error: Into<StdError>,
+    T::ResponseBody: HttpBody<Data = Bytes> + Send + 'static,
+    <T::ResponseBody as HttpBody>::Error: Into<StdError> + Send,
+{
+    let offset = bytes.len() as u64;
+    let request = DownloadArtifactRequest { hash: hash.as_bytes().to_vec(), offset };
+    let mut chunks = client.download_artifact(request).await?.into_inner();
+    let mut is_first = true;
     while let Some(message) = chunks.message().await? {
+        if std::mem::take(&mut is_first) && message.offset != offset {
+            // A coordinator of an earlier version sends all of it.
+            bytes.clear();
+        }
         bytes.extend_from_slice(&message.chunk);
     }
-    let actual = ArtifactHash::of(&bytes);
+    let actual = ArtifactHash::of(bytes);
     if actual != hash {
+        bytes.clear();
         let text = format!("artifact {hash} arrived damaged: its bytes hash to {actual}");
         return Err(Status::data_loss(text));
     }
-    Ok(bytes)
+    Ok(())
 }

@@ -22,8 +22,9 @@ use super::{SessionError, WorkerConfig};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Interval and timeout of pings. They detect a coordinator whose machine has failed without
-/// closing the connection.
+/// closing the connection. An answer may take some seconds, where others fill a slow connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Words for a connection that ended without a reason.
 const CLOSED: &str = "the other side closed the connection";
@@ -46,6 +47,8 @@ pub struct Connection {
     waiting: AtomicBool,
     /// Whether any call has been answered.
     answered: AtomicBool,
+    /// Whether the coordinator hands out no tasks for now.
+    without_tasks: AtomicBool,
 }
 
 impl Connection {
@@ -59,8 +62,8 @@ impl Connection {
         let endpoint = endpoint(&address, config.tls_ca_pem.as_deref(), fingerprint)?;
         let token = BearerToken::new(config.token.as_ref());
         let channel = endpoint.connect_lazy();
-        let (waiting, answered) = (AtomicBool::new(false), AtomicBool::new(false));
-        Ok(Self { address, channel, token, waiting, answered })
+        let [waiting, answered, without_tasks] = [false; 3].map(AtomicBool::new);
+        Ok(Self { address, channel, token, waiting, answered, without_tasks })
     }
 
     /// A client of the worker service.
@@ -93,6 +96,20 @@ impl Connection {
                 ""
             };
             tracing::warn!("waiting for the coordinator at {address}: {reason}{end}");
+        }
+    }
+
+    /// Records why the coordinator hands out no tasks for now; empty if it does. It is logged when
+    /// that begins and when it ends.
+    pub fn note_waits(&self, waits: &str) {
+        let (address, begins) = (&self.address, !waits.is_empty());
+        if self.without_tasks.swap(begins, Ordering::Relaxed) == begins {
+            return;
+        }
+        if begins {
+            tracing::warn!("the coordinator at {address} hands out no tasks: {waits}");
+        } else {
+            tracing::warn!("the coordinator at {address} hands out tasks again");
         }
     }
 
@@ -185,8 +202,11 @@ pub fn endpoint(
     Ok(endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
-        .keep_alive_while_idle(true))
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        // A large window would fill a slow connection with a download, and hold up the answers to
+        // everything else. This one grows with what the connection carries.
+        .http2_adaptive_window(true))
 }
 
 /// Waits for a call for at most `limit`, including the time to connect.
@@ -324,6 +344,21 @@ mod tests {
                     waiting for the coordinator at http://127.0.0.1:9: gone; running tasks go on, \
                     and this worker connects again\n\
                     connected again to the coordinator at http://127.0.0.1:9\n";
+        assert_eq!(*said.lock().unwrap(), text);
+    }
+
+    #[tokio::test]
+    async fn a_coordinator_without_tasks_and_its_end_are_told_once_each() {
+        let warnings = Warnings::default();
+        let said = Arc::clone(&warnings.0);
+        let connection = Connection::new(&config("http://127.0.0.1:9".to_owned())).unwrap();
+        tracing::subscriber::with_default(warnings, || {
+            for waits in ["", "only 12 MiB are free", "only 11 MiB are free", "", ""] {
+                connection.note_waits(waits);
+            }
+        });
+        let text = "the coordinator at http://127.0.0.1:9 hands out no tasks: only 12 MiB are \
+                    free\nthe coordinator at http://127.0.0.1:9 hands out tasks again\n";
         assert_eq!(*said.lock().unwrap(), text);
     }
 }

@@ -13,8 +13,8 @@ use edgesmith_proto::v1::artifact_service_server::{ArtifactService, ArtifactServ
 use edgesmith_proto::v1::task::Work;
 use edgesmith_proto::v1::worker_service_server::{WorkerService, WorkerServiceServer};
 use edgesmith_proto::v1::{
-    DownloadArtifactRequest, DownloadArtifactResponse, UploadArtifactRequest,
-    UploadArtifactResponse, upload_artifact_request,
+    DownloadArtifactRequest, DownloadArtifactResponse, ResumeUploadRequest, ResumeUploadResponse,
+    UploadArtifactRequest, UploadArtifactResponse, resume_upload_request, upload_artifact_request,
 };
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -75,8 +75,16 @@ pub struct Book {
     pub members: BTreeSet<u64>,
     /// The answer to every join, if set.
     pub turn_away: Option<Status>,
-    /// The answer to every upload, if set.
-    pub upload_error: Option<Status>,
+    /// The answers to the next uploads.
+    pub upload_errors: VecDeque<Status>,
+    /// Whether uploads cannot go on where they broke off, as with earlier versions.
+    pub is_old: bool,
+    /// What has arrived of artifacts.
+    pub partial: HashMap<Vec<u8>, Vec<u8>>,
+    /// Bytes after which the next uploads, and chunks after which the next downloads, break off.
+    pub breaks: VecDeque<usize>,
+    /// Why no tasks are handed out.
+    pub waits: String,
     pub uploads: usize,
     /// The answers to the next reports. The reports are recorded first.
     pub report_errors: VecDeque<Status>,
@@ -178,6 +186,14 @@ impl Fake {
         }
     }
 
+    fn count_upload(&self) -> Result<(), Status> {
+        let refused = self.note(|book| {
+            book.uploads += 1;
+            book.upload_errors.pop_front()
+        });
+        refused.map_or(Ok(()), Err)
+    }
+
     fn note<T>(&self, entry: impl FnOnce(&mut Book) -> T) -> T {
         let noted = entry(&mut self.book());
         self.changed.send_replace(());
@@ -245,7 +261,8 @@ impl WorkerService for Fake {
             };
             if task.is_some() || tokio::time::timeout_at(deadline, changes.changed()).await.is_err()
             {
-                return Ok(Response::new(v1::LeaseResponse { task }));
+                let waits = self.book().waits.clone();
+                return Ok(Response::new(v1::LeaseResponse { task, waits }));
             }
         }
     }
@@ -301,6 +318,55 @@ impl WorkerService for Fake {
 
 #[tonic::async_trait]
 impl ArtifactService for Fake {
+    type ResumeUploadStream =
+        Pin<Box<dyn Stream<Item = Result<ResumeUploadResponse, Status>> + Send>>;
+
+    async fn resume_upload(
+        &self,
+        request: Request<tonic::Streaming<ResumeUploadRequest>>,
+    ) -> Result<Response<Self::ResumeUploadStream>, Status> {
+        use resume_upload_request::Part;
+        if self.book().is_old {
+            return Err(Status::unimplemented("there is no call ResumeUpload"));
+        }
+        self.count_upload()?;
+        let mut parts = request.into_inner();
+        let Some(ResumeUploadRequest { part: Some(Part::Start(start)) }) = parts.message().await?
+        else {
+            return Err(Status::invalid_argument("no artifact first"));
+        };
+        let (sender, answers) = tokio::sync::mpsc::unbounded_channel();
+        let fake = self.clone();
+        tokio::spawn(async move {
+            let breaks = fake.book().breaks.pop_front();
+            let mut come = 0;
+            loop {
+                let bytes = fake.book().partial.get(&start.hash).cloned().unwrap_or_default();
+                let complete = bytes.len() as u64 == start.size;
+                let stored = bytes.len() as u64;
+                if complete {
+                    fake.note(|book| book.artifacts.insert(start.hash.clone(), bytes));
+                }
+                let _ = sender.send(Ok(ResumeUploadResponse { stored, complete }));
+                let Ok(Some(ResumeUploadRequest { part: Some(Part::Chunk(chunk)) })) =
+                    parts.message().await
+                else {
+                    return;
+                };
+                come += chunk.len();
+                if breaks.is_some_and(|most| come > most) {
+                    let _ = sender.send(Err(Status::unavailable("broken off")));
+                    return;
+                }
+                let mut book = fake.book();
+                book.chunks.push(chunk.len());
+                book.partial.entry(start.hash.clone()).or_default().extend(chunk);
+            }
+        });
+        let answers = tokio_stream::wrappers::UnboundedReceiverStream::new(answers);
+        Ok(Response::new(Box::pin(answers)))
+    }
+
     type DownloadArtifactStream =
         Pin<Box<dyn Stream<Item = Result<DownloadArtifactResponse, Status>> + Send>>;
 
@@ -309,10 +375,7 @@ impl ArtifactService for Fake {
         request: Request<tonic::Streaming<UploadArtifactRequest>>,
     ) -> Result<Response<UploadArtifactResponse>, Status> {
         use upload_artifact_request::Part;
-        self.book().uploads += 1;
-        if let Some(status) = self.book().upload_error.clone() {
-            return Err(status);
-        }
+        self.count_upload()?;
         let mut parts = request.into_inner();
         let Some(UploadArtifactRequest { part: Some(Part::Hash(hash)) }) = parts.message().await?
         else {
@@ -338,16 +401,23 @@ impl ArtifactService for Fake {
         &self,
         request: Request<DownloadArtifactRequest>,
     ) -> Result<Response<Self::DownloadArtifactStream>, Status> {
-        let hash = request.into_inner().hash;
-        let bytes = self.note(|book| {
+        let DownloadArtifactRequest { hash, offset } = request.into_inner();
+        let (bytes, breaks, is_old) = self.note(|book| {
             book.downloads += 1;
-            book.artifacts.get(&hash).cloned()
+            (book.artifacts.get(&hash).cloned(), book.breaks.pop_front(), book.is_old)
         });
         let bytes = bytes.ok_or_else(|| Status::not_found("there is no such artifact"))?;
-        let chunks: Vec<_> = bytes
-            .chunks(1 << 20)
-            .map(|chunk| Ok(DownloadArtifactResponse { chunk: chunk.to_vec() }))
-            .collect();
+        let (from, known) = if is_old { (0, 0) } else { (offset as usize, offset) };
+        let mut at = known;
+        let mut chunks = Vec::new();
+        for chunk in bytes[from..].chunks(1 << 16).take(breaks.unwrap_or(usize::MAX)) {
+            chunks.push(Ok(DownloadArtifactResponse { chunk: chunk.to_vec(), offset: at }));
+            at += if is_old { 0 } else { chunk.len() as u64 };
+            self.book().chunks.push(chunk.len());
+        }
+        if breaks.is_some() {
+            chunks.push(Err(Status::unavailable("broken off")));
+        }
         Ok(Response::new(Box::pin(tokio_stream::iter(chunks))))
     }
 }

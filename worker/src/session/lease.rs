@@ -76,12 +76,15 @@ impl Slot {
                 })
                 .await;
             match answer {
-                Ok(v1::LeaseResponse { task: Some(task) }) => return Ok(task),
-                Ok(v1::LeaseResponse { task: None }) if asked.elapsed() >= AT_ONCE => {
-                    backoff.reset();
+                Ok(v1::LeaseResponse { task, waits }) => {
+                    self.membership.note_waits(&waits);
+                    match task {
+                        Some(task) => return Ok(task),
+                        None if asked.elapsed() >= AT_ONCE => backoff.reset(),
+                        // The coordinator did not wait, because it is shutting down.
+                        None => backoff.wait().await,
+                    }
                 }
-                // The coordinator did not wait, because it is shutting down.
-                Ok(v1::LeaseResponse { task: None }) => backoff.wait().await,
                 Err(CallError::Final(error)) => return Err(error),
                 Err(CallError::Invalid(message)) => return Err(SessionError::Broken(message)),
             }

@@ -141,6 +141,11 @@ impl Membership {
         }
     }
 
+    /// Records why the coordinator hands out no tasks for now; empty if it does.
+    pub fn note_waits(&self, waits: &str) {
+        self.connection.note_waits(waits);
+    }
+
     /// Tells the coordinator that this worker leaves, if it has joined. Makes one try within
     /// `limit`.
     pub async fn leave(&self, limit: Duration) {

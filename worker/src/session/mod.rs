@@ -26,6 +26,7 @@ mod secret;
 pub mod synthetic;
 mod task;
 mod trust;
+mod upload;
 
 #[cfg(test)]
 mod fake;

@@ -14,12 +14,13 @@ use super::connection::{Connection, describe};
 use edgesmith_common::AttemptError;
 
 use super::artifacts;
+use super::upload::Upload;
 
 const CACHE_BYTES: usize = 64 << 20;
 /// Number of tries of a transfer whose bytes arrive damaged.
 const DAMAGED_TRIES: u32 = 3;
-/// Number of tries of a transfer that the coordinator answers with an error, for example because
-/// its disk is full.
+/// Number of tries of a transfer that the coordinator answers with an error of its own. A full disk
+/// or too many transfers at once are none: they end.
 const FAILED_TRIES: u32 = 6;
 
 /// The coordinator's artifacts, for all attempts of a session.
@@ -28,12 +29,20 @@ pub struct RemoteArtifacts {
     runtime: Handle,
     connection: Arc<Connection>,
     cache: Mutex<Cache>,
+    /// Held while something is sent. Uploads share the connection anyway, and each of them bounds
+    /// what is on the way, which all of them together must not exceed.
+    uploading: tokio::sync::Mutex<()>,
 }
 
 impl RemoteArtifacts {
     /// Artifacts over `connection`; `runtime` runs the calls.
     pub fn new(runtime: Handle, connection: Arc<Connection>) -> Self {
-        Self { runtime, connection, cache: Mutex::new(Cache::new(CACHE_BYTES)) }
+        Self {
+            runtime,
+            connection,
+            cache: Mutex::new(Cache::new(CACHE_BYTES)),
+            uploading: Default::default(),
+        }
     }
 
     /// Fetches an artifact. Do not call it on a thread of the runtime, because it blocks. Gives up
@@ -46,16 +55,20 @@ impl RemoteArtifacts {
         if let Some(bytes) = lock(&self.cache).get(hash) {
             return Ok(bytes);
         }
-        let bytes = self.persistently(stop, "fetch", hash, async || {
-            artifacts::download(&mut self.connection.artifacts(), hash).await
+        // What has come when a connection breaks is not fetched again.
+        let so_far = tokio::sync::Mutex::new(Vec::new());
+        self.persistently(stop, "fetch", hash, async || {
+            let client = &mut self.connection.artifacts();
+            artifacts::download_rest(client, hash, &mut *so_far.lock().await).await
         })?;
-        let bytes = Arc::new(bytes);
+        let bytes = Arc::new(so_far.into_inner());
         lock(&self.cache).insert(hash, Arc::clone(&bytes));
         Ok(bytes)
     }
 
-    /// Uploads an artifact. Do not call it on a thread of the runtime, because it blocks. Gives up
-    /// when `stop` is cancelled.
+    /// Uploads an artifact. Do not call it on a thread of the runtime, because it blocks. What has
+    /// arrived when a connection breaks is not sent again. While the coordinator has no room, it
+    /// waits. Gives up when `stop` is cancelled.
     pub fn put(
         &self,
         bytes: Vec<u8>,
@@ -63,9 +76,10 @@ impl RemoteArtifacts {
     ) -> Result<ArtifactHash, AttemptError> {
         let hash = ArtifactHash::of(&bytes);
         let bytes = Arc::new(bytes);
+        let upload = Upload::new(hash, Arc::clone(&bytes));
         self.persistently(stop, "put", hash, async || {
-            let client = &mut self.connection.artifacts();
-            artifacts::upload_shared(client, hash, Arc::clone(&bytes)).await
+            let _turn = self.uploading.lock().await;
+            upload.send(&mut self.connection.artifacts()).await
         })?;
         lock(&self.cache).insert(hash, bytes);
         Ok(hash)
@@ -94,6 +108,7 @@ impl RemoteArtifacts {
                     Err(status) => status,
                 };
                 match status.code() {
+                    _ if artifacts::is_broken(&status) => self.connection.note_failure(&status),
                     Code::NotFound | Code::InvalidArgument | Code::FailedPrecondition => {
                         return Err(failed(&status));
                     }
@@ -103,7 +118,7 @@ impl RemoteArtifacts {
                             return Err(failed(&status));
                         }
                     }
-                    Code::Internal | Code::ResourceExhausted => {
+                    Code::Internal => {
                         broken += 1;
                         if broken == FAILED_TRIES {
                             return Err(failed(&status));

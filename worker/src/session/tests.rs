@@ -458,7 +458,8 @@ async fn artifacts_are_fetched_once_and_absent_ones_fail_the_attempt() {
 async fn an_upload_that_the_coordinator_cannot_store_fails_the_attempt() {
     let fake = Fake::new();
     let life = fake.listen(None).await;
-    fake.book().upload_error = Some(Status::internal("no space left on the device"));
+    let broken = || Status::internal("the disk cannot be read");
+    fake.book().upload_errors = (0..6).map(|_| broken()).collect();
     let session = Session::start(
         config(life.url()),
         Does(|_, context: &AttemptContext| {
@@ -472,16 +473,96 @@ async fn an_upload_that_the_coordinator_cannot_store_fails_the_attempt() {
     let book = fake.book();
     let failed = failure(&book.reports[0]);
     assert!(
-        failed.reason.contains("no space left") && failed.fault() == v1::Fault::Attempt,
+        failed.reason.contains("cannot be read") && failed.fault() == v1::Fault::Attempt,
         "{failed:?}"
     );
     assert_eq!(book.uploads, 6);
 }
 
+/// A coordinator that has no room, or too much to do, is no failure of the attempt, however long it
+/// lasts. Its heartbeats go on.
 #[tokio::test(flavor = "multi_thread")]
-async fn artifacts_are_transferred_in_chunks_and_checked() {
+async fn an_upload_waits_while_the_coordinator_has_no_room() {
     let fake = Fake::new();
     let life = fake.listen(None).await;
+    fake.book().upload_errors = (0..8)
+        .map(|try_| match try_ % 2 {
+            0 => Status::unavailable("the coordinator waits for room"),
+            _ => Status::resource_exhausted("too many uploads at once"),
+        })
+        .collect();
+    let session = Session::start(config(life.url()), synthetic());
+    fake.offer(1, train_trial());
+    fake.until("refused some times", |book| book.uploads >= 3).await;
+    let beats = fake.book().beats.len();
+    fake.until("alive", |book| {
+        book.beats.len() > beats && book.beats.last().is_some_and(|beat| beat.running.len() == 1)
+    })
+    .await;
+    fake.until("reported", |book| book.reports.len() == 1).await;
+    session.shut_down().await;
+    let book = fake.book();
+    assert!(matches!(book.reports[0].outcome, Some(WireOutcome::TrialTrained(_))));
+    assert!(book.uploads > 8, "{}", book.uploads);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_breaks_off_goes_on_and_sends_each_byte_once() {
+    let fake = Fake::new();
+    let life = fake.listen(None).await;
+    fake.book().breaks = [50_000, 0, 100_000].into();
+    let bytes: Arc<Vec<u8>> = Arc::new((0..300_000_u32).map(|i| (i % 251) as u8).collect());
+    let given = Arc::clone(&bytes);
+    let session = Session::start(
+        config(life.url()),
+        Does(move |_, context: &AttemptContext| {
+            context.put(given.to_vec())?;
+            Err(AttemptError::retryable("it was put"))
+        }),
+    );
+    fake.offer(1, train_trial());
+    fake.until("reported", |book| book.reports.len() == 1).await;
+    session.shut_down().await;
+    let book = fake.book();
+    assert_eq!(failure(&book.reports[0]).reason, "it was put");
+    let hash = ArtifactHash::of(&bytes);
+    assert_eq!(book.artifacts[hash.as_bytes().as_slice()], *bytes);
+    assert_eq!(book.chunks.iter().sum::<usize>(), bytes.len());
+    assert_eq!(book.uploads, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_that_breaks_off_goes_on_and_begins_again_with_old_coordinators() {
+    let bytes: Vec<u8> = (0..300_000_u32).map(|i| (i % 251) as u8).collect();
+    let hash = ArtifactHash::of(&bytes);
+    for (is_old, fetched) in [(false, 300_000), (true, 300_000 + 3 * (1 << 16))] {
+        let fake = Fake::new();
+        let life = fake.listen(None).await;
+        fake.book().artifacts.insert(hash.as_bytes().to_vec(), bytes.clone());
+        fake.book().breaks = [2, 0, 1].into();
+        fake.book().is_old = is_old;
+        let expected = bytes.clone();
+        let session = Session::start(
+            config(life.url()),
+            Does(move |_, context: &AttemptContext| {
+                assert!(*context.fetch(hash)? == expected);
+                Err(AttemptError::retryable("it was fetched"))
+            }),
+        );
+        fake.offer(1, train_trial());
+        fake.until("reported", |book| book.reports.len() == 1).await;
+        session.shut_down().await;
+        assert_eq!(failure(&fake.book().reports[0]).reason, "it was fetched");
+        assert_eq!(fake.book().chunks.iter().sum::<usize>(), fetched);
+        assert_eq!(fake.book().downloads, 4);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn artifacts_are_checked_and_old_coordinators_get_them_whole() {
+    let fake = Fake::new();
+    let life = fake.listen(None).await;
+    fake.book().is_old = true;
     let mut client = ArtifactServiceClient::connect(life.url()).await.unwrap();
     for (size, chunks) in
         [(0, vec![]), (1 << 20, vec![1 << 20]), (2_100_000, vec![1 << 20, 1 << 20, 2848])]

@@ -12,10 +12,14 @@ use crate::core::CoreConfig;
 use crate::core::Record;
 use crate::store::MemoryStore;
 
+fn roomy() -> Space {
+    Space::new(std::path::Path::new("."), Some(0))
+}
+
 #[tokio::test]
 async fn stop_ends_the_thread_even_if_other_handles_exist() {
     let core = Core::new(CoreConfig::default());
-    let (handle, thread) = spawn(core, MemoryStore::default(), Instant::now()).unwrap();
+    let (handle, thread) = spawn(core, MemoryStore::default(), Instant::now(), roomy()).unwrap();
     let other = handle.clone();
     assert_eq!(other.query(|core, _| core.studies().len()).await.unwrap(), 0);
     handle.stop();
@@ -46,7 +50,7 @@ impl Store for Full {
 #[tokio::test]
 async fn callers_learn_why_the_store_failed() {
     let core = Core::new(CoreConfig::default());
-    let (handle, thread) = spawn(core, Full, Instant::now()).unwrap();
+    let (handle, thread) = spawn(core, Full, Instant::now(), roomy()).unwrap();
     let worker = WorkerInfo {
         name: "box".to_owned(),
         class: DeviceClass::local(),
@@ -109,7 +113,7 @@ async fn submit_and_join(handle: &Handle, slots: u32) -> WorkerId {
 async fn a_report_and_the_lease_after_it_cost_one_write() {
     let writes = Arc::new(AtomicU64::new(0));
     let core = Core::new(CoreConfig::default());
-    let (handle, _) = spawn(core, Counting(Arc::clone(&writes)), Instant::now()).unwrap();
+    let (handle, _) = spawn(core, Counting(Arc::clone(&writes)), Instant::now(), roomy()).unwrap();
     let worker = submit_and_join(&handle, 1).await;
     let deadline = handle.now().after(Duration::from_secs(60));
     let lease = |to| Event::Lease { to, worker, deadline };
@@ -176,7 +180,7 @@ async fn everybody_is_answered_while_proposals_are_computed() {
         Box::new(Slow(Random::new(spec.space.clone())))
     };
     let core = Core::with_controllers(CoreConfig::default(), slow);
-    let (handle, _) = spawn(core, MemoryStore::default(), Instant::now()).unwrap();
+    let (handle, _) = spawn(core, MemoryStore::default(), Instant::now(), roomy()).unwrap();
     let worker = submit_and_join(&handle, 8).await;
     let deadline = handle.now().after(Duration::from_secs(600));
     let lease = || Box::pin(handle.ask(|to| Event::Lease { to, worker, deadline }));
@@ -201,7 +205,7 @@ async fn everybody_is_answered_while_proposals_are_computed() {
 async fn a_lease_whose_asker_has_gone_is_given_to_another_at_once() {
     let lease = Duration::from_secs(3600);
     let core = Core::new(CoreConfig { lease, ..CoreConfig::default() });
-    let (handle, _) = spawn(core, MemoryStore::default(), Instant::now()).unwrap();
+    let (handle, _) = spawn(core, MemoryStore::default(), Instant::now(), roomy()).unwrap();
     let worker = submit_and_join(&handle, 1).await;
     let deadline = handle.now().after(Duration::from_secs(600));
     for _ in 0..20 {
@@ -220,7 +224,7 @@ async fn a_lease_whose_asker_has_gone_is_given_to_another_at_once() {
 #[tokio::test]
 async fn queries_whose_callers_are_gone_are_not_run() {
     let core = Core::new(CoreConfig::default());
-    let (handle, thread) = spawn(core, MemoryStore::default(), Instant::now()).unwrap();
+    let (handle, thread) = spawn(core, MemoryStore::default(), Instant::now(), roomy()).unwrap();
     let (go_on, wait) = mpsc::channel();
     let mut busy = Box::pin(handle.query(move |_, _| wait.recv().is_ok()));
     assert!(poll_once(&mut busy).await.is_none());
@@ -255,7 +259,7 @@ async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
 #[tokio::test]
 async fn a_worker_that_asks_for_many_leases_is_refused_and_others_are_not() {
     let core = Core::new(CoreConfig::default());
-    let (handle, thread) = spawn(core, MemoryStore::default(), Instant::now()).unwrap();
+    let (handle, thread) = spawn(core, MemoryStore::default(), Instant::now(), roomy()).unwrap();
     let mut joined = Vec::new();
     for slots in [1, 2] {
         let worker = WorkerInfo {

@@ -1,0 +1,189 @@
+//! Uploads over real connections that break off, meet another upload of the same artifact, or
+//! bring the wrong bytes.
+
+use edgesmith_proto::v1::artifact_service_client::ArtifactServiceClient;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::Code;
+use tonic::transport::Channel;
+
+use super::super::artifacts::tests::{artifacts, client};
+use super::super::limits::Turns;
+use super::*;
+use crate::store::Room;
+
+/// A client's side of one upload.
+struct Sending {
+    messages: UnboundedSender<v1::ResumeUploadRequest>,
+    answers: Streaming<v1::ResumeUploadResponse>,
+}
+
+impl Sending {
+    fn chunk(&self, bytes: &[u8]) {
+        let part = Some(Part::Chunk(bytes.to_vec()));
+        self.messages.send(v1::ResumeUploadRequest { part }).unwrap();
+    }
+
+    /// The next answer: how much is stored, and whether it is complete.
+    async fn answer(&mut self) -> Result<(u64, bool), Status> {
+        let answer = self.answers.message().await?.expect("an answer");
+        Ok((answer.stored, answer.complete))
+    }
+}
+
+async fn begin(
+    client: &mut ArtifactServiceClient<Channel>,
+    hash: ArtifactHash,
+    size: usize,
+    uploader: u64,
+) -> Result<Sending, Status> {
+    let (messages, receiver) = tokio::sync::mpsc::unbounded_channel();
+    let start = v1::UploadStart { hash: hash.as_bytes().to_vec(), size: size as u64, uploader };
+    messages.send(v1::ResumeUploadRequest { part: Some(Part::Start(start)) }).unwrap();
+    let receiver = UnboundedReceiverStream::new(receiver);
+    let answers = client.resume_upload(receiver).await?.into_inner();
+    Ok(Sending { messages, answers })
+}
+
+fn bytes(size: usize) -> (Vec<u8>, ArtifactHash) {
+    let bytes: Vec<u8> = (0..size).map(|i| (i * 7 % 251) as u8).collect();
+    let hash = ArtifactHash::of(&bytes);
+    (bytes, hash)
+}
+
+#[tokio::test]
+async fn an_upload_that_broke_off_goes_on_and_what_is_stored_is_not_sent_again() {
+    let (_directory, artifacts) = artifacts();
+    let (store, ongoing) = (artifacts.store.clone(), artifacts.ongoing.clone());
+    let mut client = client(artifacts).await;
+    let (bytes, hash) = bytes(100_000);
+    let mut first = begin(&mut client, hash, bytes.len(), 1).await.unwrap();
+    assert_eq!(first.answer().await.unwrap(), (0, false));
+    for (end, piece) in (1..).zip(bytes.chunks(10_000).take(3)) {
+        first.chunk(piece);
+        assert_eq!(first.answer().await.unwrap(), (end * 10_000, false));
+    }
+    drop(first);
+    // Also another client goes on there, once the first one is known to be gone.
+    while !ongoing.0.lock().unwrap()[&hash].1.is_cancelled() {
+        tokio::time::sleep(LOOK).await;
+    }
+    let mut again = begin(&mut client, hash, bytes.len(), 2).await.unwrap();
+    assert_eq!(again.answer().await.unwrap(), (30_000, false));
+    again.chunk(&bytes[30_000..]);
+    assert_eq!(again.answer().await.unwrap(), (100_000, true));
+    assert_eq!(store.get(hash).unwrap(), bytes);
+    let mut stored = begin(&mut client, hash, bytes.len(), 2).await.unwrap();
+    assert_eq!(stored.answer().await.unwrap(), (100_000, true));
+    // Nothing has to be sent of an empty one.
+    let empty = ArtifactHash::of(b"");
+    let mut nothing = begin(&mut client, empty, 0, 1).await.unwrap();
+    assert_eq!(nothing.answer().await.unwrap(), (0, true));
+    assert!(store.contains(empty));
+}
+
+#[tokio::test]
+async fn the_same_client_takes_over_and_another_one_uploads_beside_it() {
+    let (_directory, artifacts) = artifacts();
+    let store = artifacts.store.clone();
+    let mut client = client(artifacts).await;
+    let (bytes, hash) = bytes(60_000);
+    let mut first = begin(&mut client, hash, bytes.len(), 1).await.unwrap();
+    first.chunk(&bytes[..20_000]);
+    assert_eq!(first.answer().await.unwrap(), (0, false));
+    assert_eq!(first.answer().await.unwrap(), (20_000, false));
+
+    // The first one is still open, as one whose connection was lost without a word.
+    let mut again = begin(&mut client, hash, bytes.len(), 1).await.unwrap();
+    assert_eq!(again.answer().await.unwrap(), (20_000, false));
+    assert_eq!(first.answer().await.unwrap_err().code(), Code::Unavailable);
+
+    let mut other = begin(&mut client, hash, bytes.len(), 2).await.unwrap();
+    assert_eq!(other.answer().await.unwrap(), (0, false));
+    other.chunk(&bytes);
+    assert_eq!(other.answer().await.unwrap(), (60_000, true));
+    again.chunk(&bytes[20_000..]);
+    assert_eq!(again.answer().await.unwrap(), (60_000, true));
+    assert_eq!(store.get(hash).unwrap(), bytes);
+}
+
+#[tokio::test]
+async fn wrong_uploads_are_refused_and_damaged_artifacts_are_uploaded_again() {
+    let (directory, mut artifacts) = artifacts();
+    artifacts.max_bytes = 1 << 20;
+    artifacts.idle = Duration::from_millis(200);
+    let store = artifacts.store.clone();
+    let mut client = client(artifacts).await;
+    let (bytes, hash) = bytes(3000);
+    let refused = begin(&mut client, hash, (1 << 20) + 1, 1).await.err().unwrap();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("larger than 1 MiB"), "{}", refused.message());
+
+    // Wrong bytes are dropped whole, so the next upload begins again.
+    for wrong in [vec![1; 3000], vec![1; 3001]] {
+        let mut sending = begin(&mut client, hash, bytes.len(), 1).await.unwrap();
+        assert_eq!(sending.answer().await.unwrap(), (0, false));
+        sending.chunk(&wrong);
+        let refused = sending.answer().await.unwrap_err();
+        let code = if wrong.len() == 3000 { Code::DataLoss } else { Code::InvalidArgument };
+        assert_eq!(refused.code(), code, "{}", refused.message());
+    }
+
+    // One that stops keeps what has come.
+    let mut silent = begin(&mut client, hash, bytes.len(), 1).await.unwrap();
+    silent.chunk(&bytes[..1000]);
+    assert_eq!(silent.answer().await.unwrap(), (0, false));
+    assert_eq!(silent.answer().await.unwrap(), (1000, false));
+    assert_eq!(silent.answer().await.unwrap_err().code(), Code::DeadlineExceeded);
+    let mut sending = begin(&mut client, hash, bytes.len(), 1).await.unwrap();
+    assert_eq!(sending.answer().await.unwrap(), (1000, false));
+    sending.chunk(&bytes[1000..]);
+    assert_eq!(sending.answer().await.unwrap(), (3000, true));
+
+    let name = hash.to_string();
+    let path = directory.path().join(&name[..2]).join(name);
+    std::fs::write(path, vec![0; 3000]).unwrap();
+    let mut mending = begin(&mut client, hash, bytes.len(), 1).await.unwrap();
+    assert_eq!(mending.answer().await.unwrap(), (0, false));
+    mending.chunk(&bytes);
+    assert_eq!(mending.answer().await.unwrap(), (3000, true));
+    assert_eq!(store.get(hash).unwrap(), bytes);
+}
+
+/// When room is short, uploads are told to wait, also those that have begun, and go on afterwards.
+#[tokio::test]
+async fn without_room_uploads_wait_and_go_on() {
+    let (_directory, mut artifacts) = artifacts();
+    let space = Space::new(std::path::Path::new("data"), Some(1000));
+    artifacts.space = space.clone();
+    artifacts.uploads = Turns::new("uploads", 1, 0);
+    let mut client = client(artifacts).await;
+    let (bytes, hash) = bytes(3000);
+    let mut sending = begin(&mut client, hash, bytes.len(), 1).await.unwrap();
+    sending.chunk(&bytes[..1000]);
+    assert_eq!(sending.answer().await.unwrap(), (0, false));
+    assert_eq!(sending.answer().await.unwrap(), (1000, false));
+    space.see(Room { free: 999, total: 10_000 });
+    sending.chunk(&bytes[1000..2000]);
+    let ended = sending.answer().await.unwrap_err();
+    assert_eq!(ended.code(), Code::Unavailable);
+    let text = "only 999 bytes are free in data";
+    assert!(ended.message().contains(text), "{}", ended.message());
+    let refused = begin(&mut client, hash, bytes.len(), 1).await.err().unwrap();
+    assert_eq!(refused.code(), Code::Unavailable);
+    let part = |part| v1::UploadArtifactRequest { part: Some(part) };
+    let whole = [
+        part(v1::upload_artifact_request::Part::Hash(hash.as_bytes().to_vec())),
+        part(v1::upload_artifact_request::Part::Chunk(bytes.clone())),
+    ];
+    let refused = client.upload_artifact(tokio_stream::iter(whole)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+
+    space.see(Room { free: 5000, total: 10_000 });
+    let mut again = begin(&mut client, hash, bytes.len(), 1).await.unwrap();
+    assert_eq!(again.answer().await.unwrap(), (1000, false));
+    again.chunk(&bytes[1000..]);
+    assert_eq!(again.answer().await.unwrap(), (3000, true));
+    assert!(again.answers.next().await.is_none());
+}
