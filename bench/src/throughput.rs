@@ -7,7 +7,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use edgesmith_client::{Coordinator, Submission, from_status, is_over};
@@ -28,6 +27,10 @@ use crate::algorithm::Algorithm;
 const GLANCE: Duration = Duration::from_millis(20);
 /// Pause between two heartbeats.
 const BEAT: Duration = Duration::from_millis(5);
+/// Number of heartbeats between two looks at the study.
+const BEATS: usize = 20;
+/// A study whose slots are not filled by then is given up.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Trials that are answered before the other slots keep theirs, so that a model is at work.
 const FIRST: u32 = 200;
 
@@ -59,6 +62,7 @@ pub async fn run(args: &Args) -> anyhow::Result<()> {
             eprintln!("{algorithm}, {slots} slots");
             let took = trials(&algorithm, slots, args.trials).await?;
             let rate = f64::from(args.trials) / took.as_secs_f64();
+            eprintln!("  {rate:.0} trials a second");
             rows.push(vec![algorithm.to_string(), slots.to_string(), format!("{rate:.0}")]);
         }
     }
@@ -87,7 +91,7 @@ pub async fn run(args: &Args) -> anyhow::Result<()> {
 async fn trials(algorithm: &Algorithm, slots: u32, trials: u32) -> anyhow::Result<Duration> {
     let setup = Setup::start(algorithm, trials).await?;
     let start = Instant::now();
-    let worker = setup.work(slots, Made { held_from: u32::MAX, started: AtomicU32::new(0) });
+    let worker = setup.work(slots, Made { held_from: u32::MAX });
     let over = async {
         while !is_over(setup.status().await?.state()) {
             tokio::time::sleep(GLANCE).await;
@@ -131,19 +135,23 @@ async fn heartbeats(waiting: u32) -> anyhow::Result<Beats> {
         ..Default::default()
     };
     let member = client.join(join).await?.into_inner();
-    let worker = setup.work(waiting, Made { held_from: FIRST, started: AtomicU32::new(0) });
+    let worker = setup.work(waiting, Made { held_from: FIRST });
     let start = Instant::now();
     let mut beats = Beats { seconds: Vec::new(), took: Duration::ZERO };
-    while worker.started() < FIRST + waiting {
-        let request = v1::HeartbeatRequest {
-            worker_id: member.worker_id,
-            secret: member.secret.clone(),
-            running: Vec::new(),
-        };
-        let sent = Instant::now();
-        client.heartbeat(request).await?;
-        beats.seconds.push(sent.elapsed().as_secs_f64());
-        tokio::time::sleep(BEAT).await;
+    // A worker begins fewer tasks at once than it leases: each needs a thread.
+    while setup.status().await?.running < waiting {
+        anyhow::ensure!(start.elapsed() < PATIENCE, "the slots are not filled after {PATIENCE:?}");
+        for _ in 0..BEATS {
+            let request = v1::HeartbeatRequest {
+                worker_id: member.worker_id,
+                secret: member.secret.clone(),
+                running: Vec::new(),
+            };
+            let sent = Instant::now();
+            client.heartbeat(request).await?;
+            beats.seconds.push(sent.elapsed().as_secs_f64());
+            tokio::time::sleep(BEAT).await;
+        }
     }
     beats.took = start.elapsed();
     beats.seconds.sort_by(f64::total_cmp);
@@ -185,28 +193,21 @@ impl Setup {
 
     /// Starts a worker with this many slots.
     fn work(&self, slots: u32, made: Made) -> Worker {
-        let executor = Arc::new(made);
         let device = probe::device_info(DeviceClass::local());
         let config = WorkerConfig::local(self.local.url(), &device, &self.work, slots, "flex");
         let stop = CancellationToken::new();
-        let session = session::run(config, executor.clone(), stop.clone());
-        Worker { executor, stop, session: tokio::spawn(session) }
+        let session = session::run(config, Arc::new(made), stop.clone());
+        Worker { stop, session: tokio::spawn(session) }
     }
 }
 
 /// A worker in this process.
 struct Worker {
-    executor: Arc<Made>,
     stop: CancellationToken,
     session: tokio::task::JoinHandle<Result<(), session::SessionError>>,
 }
 
 impl Worker {
-    /// Number of trials that it has begun.
-    fn started(&self) -> u32 {
-        self.executor.started.load(Ordering::Relaxed)
-    }
-
     async fn stop(self) -> anyhow::Result<()> {
         self.stop.cancel();
         Ok(self.session.await??)
@@ -217,12 +218,10 @@ impl Worker {
 struct Made {
     /// Trials from this one on are held until the worker stops.
     held_from: u32,
-    started: AtomicU32,
 }
 
 impl TaskExecutor for Made {
     fn execute(&self, task: TaskWork, context: &AttemptContext) -> Result<Outcome, AttemptError> {
-        self.started.fetch_add(1, Ordering::Relaxed);
         let Work::LookUpTrial { number, genotype, .. } = &task.work else {
             return Err(AttemptError::hopeless("a study over a table has only look-ups"));
         };
