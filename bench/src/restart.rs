@@ -297,11 +297,15 @@ impl Coordinator {
         self.requests += 1;
         let asked = RequestId(self.requests);
         let mut answered = None;
-        for command in self.core.handle(Time::default(), event(asked)) {
-            match command {
-                Command::Persist(record) => self.records.push(*record),
-                Command::Reply { to, answer } if to == asked => answered = Some(answer?),
-                Command::Reply { .. } => {}
+        let mut events = vec![event(asked)];
+        while let Some(event) = events.pop() {
+            for command in self.core.handle(Time::default(), event) {
+                match command {
+                    Command::Persist(record) => self.records.push(*record),
+                    Command::Reply { to, answer } if to == asked => answered = Some(answer?),
+                    Command::Reply { .. } => {}
+                    Command::Propose(request) => events.push(request.answer()),
+                }
             }
         }
         if self.records.len() >= TOGETHER {
