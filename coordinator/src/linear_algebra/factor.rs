@@ -24,6 +24,7 @@ pub(crate) struct Factor {
 
 impl Factor {
     /// Number of rows.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.n
     }
