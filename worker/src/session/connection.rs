@@ -49,6 +49,8 @@ pub struct Connection {
     answered: AtomicBool,
     /// Whether the coordinator hands out no tasks for now.
     without_tasks: AtomicBool,
+    /// Whether it refused the last artifact for now.
+    without_artifacts: AtomicBool,
 }
 
 impl Connection {
@@ -62,8 +64,8 @@ impl Connection {
         let endpoint = endpoint(&address, config.tls_ca_pem.as_deref(), fingerprint)?;
         let token = BearerToken::new(config.token.as_ref());
         let channel = endpoint.connect_lazy();
-        let [waiting, answered, without_tasks] = [false; 3].map(AtomicBool::new);
-        Ok(Self { address, channel, token, waiting, answered, without_tasks })
+        let [waiting, answered, without_tasks, without_artifacts] = [false; 4].map(AtomicBool::new);
+        Ok(Self { address, channel, token, waiting, answered, without_tasks, without_artifacts })
     }
 
     /// A client of the worker service.
@@ -110,6 +112,26 @@ impl Connection {
             tracing::warn!("the coordinator at {address} hands out no tasks: {waits}");
         } else {
             tracing::warn!("the coordinator at {address} hands out tasks again");
+        }
+    }
+
+    /// Records that the coordinator refuses an artifact for now. It answers other calls meanwhile, so
+    /// this is no outage. Logged when it begins.
+    pub fn note_refusal(&self, status: &Status) {
+        if !self.without_artifacts.swap(true, Ordering::Relaxed) {
+            let (address, reason) = (&self.address, describe(status));
+            tracing::warn!(
+                "the coordinator at {address} transfers no artifacts for now: {reason}; they are \
+                 kept, and tried again"
+            );
+        }
+    }
+
+    /// Records that an artifact was transferred.
+    pub fn note_transfer(&self) {
+        self.note_answer();
+        if self.without_artifacts.swap(false, Ordering::Relaxed) {
+            tracing::warn!("the coordinator at {} transfers artifacts again", self.address);
         }
     }
 
@@ -348,7 +370,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_coordinator_without_tasks_and_its_end_are_told_once_each() {
+    async fn a_coordinator_without_room_and_the_end_of_that_are_told_once_each() {
         let warnings = Warnings::default();
         let said = Arc::clone(&warnings.0);
         let connection = Connection::new(&config("http://127.0.0.1:9".to_owned())).unwrap();
@@ -356,9 +378,18 @@ mod tests {
             for waits in ["", "only 12 MiB are free", "only 11 MiB are free", "", ""] {
                 connection.note_waits(waits);
             }
+            for _ in 0..2 {
+                connection.note_refusal(&Status::unavailable("no room"));
+                // Such as a heartbeat.
+                connection.note_answer();
+            }
+            (0..2).for_each(|_| connection.note_transfer());
         });
         let text = "the coordinator at http://127.0.0.1:9 hands out no tasks: only 12 MiB are \
-                    free\nthe coordinator at http://127.0.0.1:9 hands out tasks again\n";
+                    free\nthe coordinator at http://127.0.0.1:9 hands out tasks again\n\
+                    the coordinator at http://127.0.0.1:9 transfers no artifacts for now: no \
+                    room; they are kept, and tried again\n\
+                    the coordinator at http://127.0.0.1:9 transfers artifacts again\n";
         assert_eq!(*said.lock().unwrap(), text);
     }
 }

@@ -102,7 +102,7 @@ impl RemoteArtifacts {
             loop {
                 let status = match transfer().await {
                     Ok(done) => {
-                        self.connection.note_answer();
+                        self.connection.note_transfer();
                         return Ok(done);
                     }
                     Err(status) => status,
@@ -127,7 +127,7 @@ impl RemoteArtifacts {
                     _ if self.connection.final_error(&status).is_some() => {
                         return Err(failed(&status));
                     }
-                    _ => self.connection.note_failure(&status),
+                    _ => self.connection.note_refusal(&status),
                 }
                 backoff.wait().await;
             }
