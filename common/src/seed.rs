@@ -29,6 +29,14 @@ pub enum Purpose {
     TeacherWeights,
     /// Order of training images of the teacher.
     TeacherShuffle,
+    /// Initial weights of a teacher beside the first, counted from 0.
+    OtherTeacherWeights(u32),
+    /// Order of its training images.
+    OtherTeacherShuffle(u32),
+    /// Initial weights of an assistant, counted from 0.
+    AssistantWeights(u32),
+    /// Order of its training images.
+    AssistantShuffle(u32),
     /// Which images are validation images.
     Split,
     /// Augmented views, the same for all networks of a study.
@@ -49,6 +57,10 @@ impl Seed {
             Purpose::Importance(n) => ("importance", n.0),
             Purpose::TeacherWeights => ("teacher weights", 0),
             Purpose::TeacherShuffle => ("teacher shuffle", 0),
+            Purpose::OtherTeacherWeights(n) => ("other teacher weights", n),
+            Purpose::OtherTeacherShuffle(n) => ("other teacher shuffle", n),
+            Purpose::AssistantWeights(n) => ("assistant weights", n),
+            Purpose::AssistantShuffle(n) => ("assistant shuffle", n),
             Purpose::Split => ("split", 0),
             Purpose::Views => ("views", 0),
             Purpose::Policy => ("policy", 0),

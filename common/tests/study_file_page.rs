@@ -47,13 +47,14 @@ budget.trials = 3
 
 /// Tables that replace those of [`TRAINS`], for fields and defaults that need more than one changed
 /// name of a closed set.
-const OTHER_TABLES: [(&str, &str); 15] = [
+const OTHER_TABLES: [(&str, &str); 16] = [
     ("space", "kind = \"model\"\nmodel = \"net.onnx\"\npixels = \"raw\""),
     ("space", "kind = \"model\"\nmodel = \"net.onnx\"\nmean = 0.5\nstd = 0.25"),
     ("teacher", "architecture = { resolution = 8, stem_width = 8, stages = [{ width = 8 }] }"),
     ("teacher", "model = \"big.onnx\"\npixels = \"raw\"\nresolution = 16"),
     ("teacher", "model = \"big.onnx\"\nmean = 0.5\nstd = 0.25"),
     ("teacher", "logits = \"logits.npy\""),
+    ("teacher", "others = [{}]\nassistants = [{}]"),
     ("recipe", "steps = [{ pass = \"distil\" }]"),
     ("recipe", "steps = [{ pass = \"prune\", share = 0.5 }]"),
     ("recipe", "steps = [{ pass = \"fine-tune\" }]"),

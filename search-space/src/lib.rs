@@ -53,10 +53,10 @@ pub use model::{
 pub use network_space::NetworkSpace;
 pub use pruning::pruned;
 pub use recipe::{
-    Among, Amount, ClusterSpace, Clustering, Counted, Course, DistilSpace, Distillation, Features,
-    FineTuneSpace, FineTuning, FlatRecipe, Granularity, Importance, Precision, PruneSpace,
-    PruneUnit, Pruning, QuantizeSpace, Quantizing, RangeRule, Recipe, RecipeSpace, Rounding,
-    Scheduled, Scope, Step, StepSpace,
+    Among, Amount, Answers, ClusterSpace, Clustering, Counted, Course, DistilSpace, Distillation,
+    Features, FineTuneSpace, FineTuning, FlatRecipe, Granularity, Importance, Precision,
+    PruneSpace, PruneUnit, Pruning, QuantizeSpace, Quantizing, RangeRule, Recipe, RecipeSpace,
+    Rounding, Scheduled, Scope, Step, StepSpace,
 };
 pub use space::{Choice, Genotype, GenotypeError, NameError, Space};
 pub use staged::{SpaceDefinition, StageSpace, StagedSpace};

@@ -23,6 +23,7 @@ mod resolved;
 mod screening;
 mod space;
 mod table;
+mod teachers;
 
 pub use algorithm::{AlgorithmSpec, PolicySpec, RewardSpec};
 pub use difference::Difference;
@@ -435,6 +436,35 @@ pub struct TeacherSpec {
     pub architecture: Design,
     /// Where its weights come from.
     pub source: TeacherSource,
+    /// Networks that teach beside it. The logits of all are averaged.
+    pub others: Vec<OtherTeacher>,
+    /// Networks between the teachers and the students, in order: each learns from the one before
+    /// it, and students from the last (Mirzadeh et al. 2020).
+    pub assistants: Vec<Assistant>,
+}
+
+/// A network that is trained on the labels to teach beside another.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OtherTeacher {
+    /// Its network.
+    pub architecture: Design,
+    /// Passes over the training images.
+    pub epochs: u32,
+    /// Weight of its logits in the mean, above 0; that of the first teacher is 1.
+    pub weight: f64,
+}
+
+/// A network that learns from a teacher, and teaches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Assistant {
+    /// Its network.
+    pub architecture: Design,
+    /// Passes over the training images.
+    pub epochs: u32,
+    /// Weight of the teacher's term in its loss, above 0 and at most 1.
+    pub alpha: f64,
+    /// Divides the logits, above 0.
+    pub temperature: f64,
 }
 
 /// Where a teacher's weights come from.

@@ -400,7 +400,7 @@ pub fn teacher_itself(root: &Table, space: &ModelSpace, m: &mut Mistakes) -> Opt
         m.add(&root.span_of("recipe"), "recipe", text);
     }
     let architecture = Design::Model(space.original());
-    Some(TeacherSpec { architecture, source: TeacherSource::Itself })
+    Some(TeacherSpec::alone(architecture, TeacherSource::Itself))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use super::table::read_table;
 use super::{
     Augmentation, Budget, DataSource, DataSpec, FidelitySpec, MeasurementSpec, OptimizerSpec,
     SpecError, SpecErrors, StudySpec, TeacherSource, TeacherSpec, TrainWork, TrainingSpec,
-    Workload, check,
+    Workload, check, teachers,
 };
 use crate::metric::ScopeKind;
 use crate::{
@@ -572,9 +572,12 @@ fn read_teacher(
 ) -> (Option<TeacherSpec>, Option<String>) {
     let Some(mut table) = root.table("teacher", m) else { return (None, None) };
     let network = read_teaching_network(&mut table, space, (data, file), m);
+    let others = teachers::read_others(&mut table, space, m);
+    let assistants = teachers::read_assistants(&mut table, space, m);
+    let network = network.map(|network| TeacherSpec { others, assistants, ..network });
     let logits: Option<String> = table.optional("logits", m);
     if table.knew("logits") {
-        let others = ["architecture", "weights", "epochs", "model"];
+        let others = ["architecture", "weights", "epochs", "model", "others", "assistants"];
         for name in others.into_iter().filter(|name| table.knew(name)) {
             let text = "logits teach without a network; leave this or logits out";
             m.add(&table.span_of(name), table.path(name), text);
@@ -605,13 +608,14 @@ fn read_teaching_network(
     let model = read_teacher_model(table, data, file, m);
     if table.knew("model") {
         let (architecture, model) = model?;
-        return Some(TeacherSpec { architecture, source: TeacherSource::Network(Box::new(model)) });
+        let source = TeacherSource::Network(Box::new(model));
+        return Some(TeacherSpec::alone(architecture, source));
     }
     let source = match path {
         Some(path) => TeacherSource::File { path },
         None => TeacherSource::Train { epochs },
     };
-    Some(TeacherSpec { architecture: architecture?, source })
+    Some(TeacherSpec::alone(architecture?, source))
 }
 
 fn read_measurement(root: &mut Table, m: &mut Mistakes) -> MeasurementSpec {

@@ -1,7 +1,7 @@
 //! `[recipe]` in a study file: steps in order, or the four lists of the short form.
 
 use edgesmith_search_space::{
-    ClusterSpace, DistilSpace, Features, FineTuneSpace, FlatRecipe, Importance, Precision,
+    Answers, ClusterSpace, DistilSpace, Features, FineTuneSpace, FlatRecipe, Importance, Precision,
     PruneSpace, PruneUnit, QuantizeSpace, RecipeSpace, Scope, StepSpace,
 };
 use toml::de::DeValue;
@@ -13,11 +13,12 @@ use super::space::{Places, names, places_of};
 const LISTS: [&str; 4] = ["prune", "precision", "alpha", "temperature"];
 
 /// The settings of steps.
-const SETTINGS: [&str; 23] = [
+const SETTINGS: [&str; 24] = [
     "pass",
     "of",
     "alpha",
     "temperature",
+    "answers",
     "features",
     "feature_weight",
     "share",
@@ -93,6 +94,7 @@ fn read_step(step: &mut Table, m: &mut Mistakes) -> Option<StepSpace> {
         "distil" => StepSpace::Distil(DistilSpace {
             alpha: step.list("alpha", m).unwrap_or_else(|| vec![0.5.into()]),
             temperature: step.list("temperature", m).unwrap_or_else(|| vec![4.0.into()]),
+            answers: names(step, "answers", m).unwrap_or_else(|| vec![Answers::Classes]),
             features: names(step, "features", m).unwrap_or_else(|| vec![Features::None]),
             feature_weight: step
                 .list("feature_weight", m)

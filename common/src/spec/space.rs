@@ -151,7 +151,7 @@ pub fn read_architecture(
     space: Option<&NetworkSpace>,
     m: &mut Mistakes,
 ) -> Option<Design> {
-    let span = teacher.span_of("architecture");
+    let (span, path) = (teacher.span_of("architecture"), teacher.path("architecture"));
     if !teacher.has("architecture") || teacher.is_text("architecture") {
         let known = |name: String| {
             if name == "largest" {
@@ -171,11 +171,7 @@ pub fn read_architecture(
         return match space.largest() {
             Ok(largest) => Some(space.decode(&largest).architecture),
             Err(error) => {
-                m.refuse(
-                    &span,
-                    "teacher.architecture",
-                    format!("the space has no network: {error}"),
-                );
+                m.refuse(&span, path.clone(), format!("the space has no network: {error}"));
                 None
             }
         };
@@ -218,13 +214,13 @@ pub fn read_architecture(
         && let Err(errors) = architecture.check_recorded(data)
     {
         for error in errors {
-            m.refuse(&span, "teacher.architecture", error.to_string());
+            m.refuse(&span, path.clone(), error.to_string());
         }
     }
     if m.count() == before
         && let Err(error) = architecture.graph(data)
     {
-        m.add(&span, "teacher.architecture", error.to_string());
+        m.add(&span, path.clone(), error.to_string());
     }
     Some(Design::Staged(architecture))
 }

@@ -37,6 +37,7 @@ pub fn check_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
                 errors.check_each(&at("alpha"), &s.alpha, fault);
                 let fault = |v: &Scheduled| v.fault(warm.0, "above 0 and at most 100");
                 errors.check_each(&at("temperature"), &s.temperature, fault);
+                errors.check(&at("answers"), &s.answers, |_| true, "");
                 errors.check(&at("features"), &s.features, |_| true, "");
                 let weight = |v: &f64| *v > 0.0 && *v <= 1_000_000.0;
                 let text = "a number above 0 and at most 1000000";
@@ -125,6 +126,7 @@ pub fn check_recorded_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
                 let finite = |v: &Scheduled| v.ends().iter().all(|end| end.is_finite());
                 errors.check_recorded(&at("alpha"), &s.alpha, finite);
                 errors.check_recorded(&at("temperature"), &s.temperature, finite);
+                errors.check_recorded(&at("answers"), &s.answers, |_| true);
                 errors.check_recorded(&at("features"), &s.features, |_| true);
                 let finite = |v: &f64| v.is_finite();
                 errors.check_recorded(&at("feature_weight"), &s.feature_weight, finite);

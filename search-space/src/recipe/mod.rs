@@ -16,8 +16,8 @@ use serde::{Serialize, Serializer};
 
 pub(crate) use self::check::{check_recipe, check_recorded_recipe};
 pub use self::names::{
-    Among, Counted, Course, Features, Granularity, Importance, Precision, PruneUnit, RangeRule,
-    Rounding, Scope,
+    Among, Answers, Counted, Course, Features, Granularity, Importance, Precision, PruneUnit,
+    RangeRule, Rounding, Scope,
 };
 pub use self::scheduled::Scheduled;
 pub use self::space::{
@@ -55,13 +55,17 @@ pub enum Step {
 }
 
 /// Weights of the distillation loss `(1-alpha)*CE + alpha*T^2*KL(teacher_T || student_T)`
-/// (Hinton et al. 2015). Schedules cover each training as a whole.
+/// (Hinton et al. 2015), or with values `(1-alpha)*CE + alpha*mean((student - teacher)^2)/2`
+/// (Ba & Caruana 2014). Schedules cover each training as a whole.
 #[derive(Clone, Copy, PartialEq, Serialize)]
 pub struct Distillation {
     /// Weight of the teacher's term, in `0.0..=1.0`.
     pub alpha: Scheduled,
-    /// Temperature, above 0.
+    /// Temperature, above 0. Values have none.
     pub temperature: Scheduled,
+    /// In which form the answers are learned.
+    #[serde(skip_serializing_if = "Answers::are_classes")]
+    pub answers: Answers,
     /// What is copied of the teacher besides its answers.
     #[serde(skip_serializing_if = "Features::is_none")]
     pub features: Features,
@@ -314,7 +318,16 @@ impl Distillation {
     /// From the teacher's answers alone.
     pub fn of_answers(alpha: impl Into<Scheduled>, temperature: impl Into<Scheduled>) -> Self {
         let (alpha, temperature) = (alpha.into(), temperature.into());
-        Self { alpha, temperature, features: Features::None, feature_weight: 0.0 }
+        let (answers, features) = (Answers::Classes, Features::None);
+        Self { alpha, temperature, answers, features, feature_weight: 0.0 }
+    }
+}
+
+impl Answers {
+    /// Whether they are probabilities.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    pub fn are_classes(&self) -> bool {
+        *self == Answers::Classes
     }
 }
 
@@ -330,11 +343,16 @@ fn is_zero(number: &f64) -> bool {
     *number == 0.0
 }
 
-/// Without features as before there were any, because hashes of candidates are made of it.
+/// Without features, and of classes, as before there was anything else, because hashes of candidates
+/// are made of it.
 impl fmt::Debug for Distillation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut all = f.debug_struct("Distillation");
-        all.field("alpha", &self.alpha).field("temperature", &self.temperature);
+        all.field("alpha", &self.alpha);
+        match self.answers {
+            Answers::Classes => all.field("temperature", &self.temperature),
+            Answers::Values => all.field("answers", &self.answers),
+        };
         if !self.features.is_none() {
             all.field("features", &self.features).field("feature_weight", &self.feature_weight);
         }
@@ -411,7 +429,10 @@ impl fmt::Display for Recipe {
         })?;
         self.steps.iter().try_for_each(|step| match step {
             Step::Distil(d) => {
-                write!(f, " kd a{} T{}", d.alpha, d.temperature)?;
+                match d.answers {
+                    Answers::Classes => write!(f, " kd a{} T{}", d.alpha, d.temperature)?,
+                    Answers::Values => write!(f, " kd a{} values", d.alpha)?,
+                }
                 if d.features.is_none() {
                     return Ok(());
                 }

@@ -135,6 +135,19 @@ pub enum Features {
     /// How it places the examples of a batch: distances and angles of what the last layer reads
     /// (Park et al. 2019).
     Relations,
+    /// What it computes in the middle: a layer that is trained along makes the teacher's values of
+    /// the student's (FitNets, Romero et al. 2015).
+    Hints,
+}
+
+/// In which form a student learns the teacher's answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answers {
+    /// As probabilities of classes at a temperature (Hinton et al. 2015).
+    Classes,
+    /// As the values that it computes, before a softmax (Ba & Caruana 2014).
+    Values,
 }
 
 /// How a number changes over a training.
@@ -167,7 +180,11 @@ named!(
     Mse "mse", MinMax "min-max", Percentile "percentile", Entropy "entropy"
 );
 named!(Granularity, "granularity": Channel "channel", Layer "layer");
-named!(Features, "kind of features": None "none", Attention "attention", Relations "relations");
+named!(
+    Features, "kind of features":
+    None "none", Attention "attention", Relations "relations", Hints "hints"
+);
+named!(Answers, "form of answers": Classes "classes", Values "values");
 named!(Course, "schedule": Linear "linear", Cosine "cosine");
 named!(Rounding, "rounding": Nearest "nearest", Adaround "adaround");
 

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::{
-    Among, Amount, Clustering, Counted, Distillation, Features, FineTuning, Granularity,
+    Among, Amount, Answers, Clustering, Counted, Distillation, Features, FineTuning, Granularity,
     Importance, Precision, PruneUnit, Pruning, Quantizing, RangeRule, Recipe, Rounding, Scheduled,
     Scope, Step,
 };
@@ -56,8 +56,10 @@ pub enum StepSpace {
 pub struct DistilSpace {
     /// 0 learns from labels alone.
     pub alpha: Vec<Scheduled>,
-    /// Used only when alpha is above 0.
+    /// Used only when alpha is above 0, and answers are classes.
     pub temperature: Vec<Scheduled>,
+    /// Forms of answers; used only when alpha is above 0.
+    pub answers: Vec<Answers>,
     /// What is copied besides the answers.
     pub features: Vec<Features>,
     /// Weights of its loss; used only with features.
@@ -65,13 +67,14 @@ pub struct DistilSpace {
 }
 
 impl DistilSpace {
-    /// The usual weight of features: near those of the papers for both kinds.
+    /// The usual weight of features: near those of the papers on attention and relations.
     pub const FEATURE_WEIGHT: f64 = 10.0;
 
     /// From the teacher's answers alone.
     pub fn of_answers(alpha: Vec<Scheduled>, temperature: Vec<Scheduled>) -> Self {
         let (features, feature_weight) = (vec![Features::None], vec![Self::FEATURE_WEIGHT]);
-        Self { alpha, temperature, features, feature_weight }
+        let answers = vec![Answers::Classes];
+        Self { alpha, temperature, answers, features, feature_weight }
     }
 }
 
@@ -488,14 +491,16 @@ impl StepSpace {
         match self {
             StepSpace::Distil(space) => {
                 let alpha = settings.ask("alpha", &space.alpha, true);
-                let answers = alpha.is_ever_positive();
-                let temperature = settings.ask("temperature", &space.temperature, answers);
+                let learns = alpha.is_ever_positive();
+                let answers = settings.ask("answers", &space.answers, learns);
+                let warm = learns && answers.are_classes();
+                let temperature = settings.ask("temperature", &space.temperature, warm);
                 let features = settings.ask("features", &space.features, true);
                 let copies = !features.is_none();
                 let weight = settings.ask("feature_weight", &space.feature_weight, copies);
                 let feature_weight = if copies { weight } else { 0.0 };
-                let all = Distillation { alpha, temperature, features, feature_weight };
-                (answers || copies).then_some(Step::Distil(all))
+                let all = Distillation { alpha, temperature, answers, features, feature_weight };
+                (learns || copies).then_some(Step::Distil(all))
             }
             StepSpace::Prune(space) => {
                 let mut share = || settings.ask("share", &space.share, true);

@@ -30,6 +30,7 @@ fn distil(alpha: &[f64]) -> StepSpace {
     let alpha = alpha.iter().map(|alpha| Scheduled::from(*alpha)).collect();
     StepSpace::Distil(DistilSpace {
         temperature: vec![2.0.into(), 4.0.into()],
+        answers: vec![Answers::Classes],
         features: vec![Features::None],
         feature_weight: vec![1.0],
         alpha,
@@ -160,6 +161,7 @@ fn schedules_are_options_like_numbers() {
     let space = space(vec![StepSpace::Distil(DistilSpace {
         alpha: vec![0.0.into(), 0.5.into(), falling],
         temperature: vec![2.0.into(), 4.0.into()],
+        answers: vec![Answers::Classes],
         features: vec![Features::None],
         feature_weight: vec![1.0],
     })]);
@@ -199,6 +201,7 @@ fn the_texts_of_recipes_are_explained() {
         feature_weight: 10.0,
         ..Distillation::of_answers(0.5, 4.0)
     };
+    let values = Distillation { answers: Answers::Values, ..Distillation::of_answers(0.5, 4.0) };
     let whole = |counted| step(Amount::Network { counted, share: 0.3 });
     let tuning = |epochs| FineTuning { epochs, learning_rate: None };
     for (step, text) in [
@@ -215,6 +218,7 @@ fn the_texts_of_recipes_are_explained() {
         (Step::Distil(Distillation::of_answers(0.5, 4.0)), "kd a0.5 T4"),
         (Step::Distil(Distillation::of_answers(falling, 4.0)), "kd a0.9-to-0.3-linear T4"),
         (Step::Distil(copying), "kd a0.5 T4 relations x10"),
+        (Step::Distil(values), "kd a0.5 values"),
     ] {
         assert_eq!(Recipe { steps: vec![step] }.to_string(), format!("fp32 {text}"));
         assert!(page.contains(&format!("`{text}`")), "{text}");
@@ -226,12 +230,14 @@ fn features_are_copied_with_or_without_answers() {
     let space = space(vec![StepSpace::Distil(DistilSpace {
         alpha: vec![0.0.into(), 0.5.into()],
         temperature: vec![2.0.into()],
+        answers: vec![Answers::Classes],
         features: Features::ALL.to_vec(),
         feature_weight: vec![1.0, 9.0],
     })]);
     let names = ["distil.alpha", "distil.features", "distil.feature_weight"];
     assert_eq!(searched(&space), names);
-    assert_eq!(space.definition().recipe.features(), [Features::Attention, Features::Relations]);
+    let kinds = [Features::Attention, Features::Relations, Features::Hints];
+    assert_eq!(space.definition().recipe.features(), kinds);
     // Nothing is copied.
     assert_eq!(recipe(&space, &[]).steps, []);
     let heavy = ("distil.feature_weight", 1);
@@ -244,6 +250,23 @@ fn features_are_copied_with_or_without_answers() {
     // What was hashed before there were features is hashed as it was.
     let answers = Distillation::of_answers(0.5, 4.0);
     assert_eq!(format!("{answers:?}"), "Distillation { alpha: 0.5, temperature: 4.0 }");
+}
+
+#[test]
+fn values_have_no_temperature() {
+    let space = space(vec![StepSpace::Distil(DistilSpace {
+        answers: Answers::ALL.to_vec(),
+        ..DistilSpace::of_answers(vec![0.0.into(), 0.5.into()], vec![2.0.into(), 4.0.into()])
+    })]);
+    assert_eq!(searched(&space), ["distil.alpha", "distil.answers", "distil.temperature"]);
+    let (on, values, warm) =
+        (("distil.alpha", 1), ("distil.answers", 1), ("distil.temperature", 1));
+    assert_eq!(recipe(&space, &[on, values]).to_string(), "fp32 kd a0.5 values");
+    assert_eq!(hash(&space, &[on, values, warm]), hash(&space, &[on, values]));
+    assert_ne!(hash(&space, &[on, warm]), hash(&space, &[on]));
+    assert_ne!(hash(&space, &[on, values]), hash(&space, &[on]));
+    // Without a teacher they say nothing.
+    assert_eq!(hash(&space, &[values]), hash(&space, &[]));
 }
 
 #[test]

@@ -42,7 +42,7 @@ use self::memory::TrainingMemory;
 use self::original::{Originals, slower_layers};
 use self::run::{Evaluated, Pass, Phase, Run, Study, Trial, given_weights, read_soft_targets};
 use self::start::Start;
-use self::teacher::given_network;
+use self::teacher::{Trainings, features_of_first, given_network};
 use crate::export::float_model;
 use crate::inherit::inherit;
 use crate::lru::Lru;
@@ -311,6 +311,7 @@ impl Pipeline {
         let device = self.training_device()?;
         let (cores, memory, busy) = (&self.cores, &self.memory, &busy);
         let run = Run { device, cores, study, dataset, class_names, memory, context, busy };
+        let mut trainings = Trainings::of(teacher);
         // A teacher from elsewhere expects images that are normalised as there.
         let normalization = match (&given, &teacher.source) {
             (_, TeacherSource::Network(model)) => inputs::normalization(&model.read_pixels()),
@@ -328,7 +329,7 @@ impl Pipeline {
             (None, TeacherSource::Itself | TeacherSource::Network(_)) => untrained(weights),
             (None, TeacherSource::Train { epochs }) => run.train(Phase {
                 name: "epoch",
-                span: (0.0, 0.8),
+                span: trainings.next(),
                 graph: &graph,
                 start: Checkpoint::fresh(weights),
                 epochs: *epochs,
@@ -346,8 +347,10 @@ impl Pipeline {
                 return Err(AttemptError::hopeless(text));
             }
         };
-        context.progress(0.8, "soft targets");
-        let targets = run.soft_targets(&graph, &trained.weights, &normalization)?;
+        context.progress(trainings.progress(), "soft targets");
+        let features = features_of_first(study, teacher);
+        let targets = run.soft_targets(&graph, &trained.weights, &normalization, &features)?;
+        let targets = self.passed_on(&run, teacher, targets, &mut trainings)?;
         context.progress(0.95, "evaluate");
         let mut model = float_model(&graph, &trained.weights, &normalization).map_err(hopeless)?;
         model.notes.classes.clone_from(&run.class_names);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use edgesmith_common::spec::{StudySpec, TrainWork};
+use edgesmith_common::spec::{StudySpec, TeacherSpec, TrainWork};
 use edgesmith_common::{
     ArtifactHash, AttemptError, ClassCount, Donor, Figures, Metric, Purpose, Seed, Split,
     StageReport, StudyName, TrialNumber,
@@ -15,8 +15,8 @@ use edgesmith_data::{Dataset, ImageSet, Normalization, Views};
 use edgesmith_edge_runtime::Model;
 use edgesmith_graph::{Cut, Graph, Node, Quantization, Role, ValueId, Weights};
 use edgesmith_search_space::{
-    CanonicalHash, Cost, Distillation, Genotype, Granularity, Precision, Quantizing, RangeRule,
-    Rounding, Space,
+    CanonicalHash, Cost, Distillation, Features, Genotype, Granularity, Precision, Quantizing,
+    RangeRule, Rounding, Space,
 };
 use edgesmith_train::{
     Checkpoint, Cores, Lesson, Memory, SoftTargets, TaylorRequest, TrainDevice, TrainError,
@@ -356,18 +356,18 @@ impl Run<'_> {
     }
 
     /// The teacher's logits for every view of every training image that a training of the study may
-    /// use.
+    /// use, and these features of it.
     pub fn soft_targets(
         &self,
         graph: &Graph,
         weights: &Weights,
         normalization: &Normalization,
+        features: &[Features],
     ) -> Result<SoftTargets, AttemptError> {
         let training = &self.study.work.training;
         let views = Views::new(&training.augmentation, self.study.seed);
-        let features = self.study.work.space.recipe().features();
         let memory = Memory::answering(graph, &self.dataset.train, &views);
-        let memory = memory.copying(graph, &features);
+        let memory = memory.copying(graph, features);
         let (at_once, _share) = self.memory_for(&memory, Memory::ANSWERED_AT_ONCE)?;
         let lesson = Lesson {
             at_once,
@@ -376,11 +376,12 @@ impl Run<'_> {
             normalization,
             train: &self.dataset.train,
             views: &views,
-            features: &features,
+            features,
             epochs: training
                 .epochs
                 .max(training.fine_tune_epochs)
-                .max(self.study.work.space.recipe().most_epochs()),
+                .max(self.study.work.space.recipe().most_epochs())
+                .max(self.study.work.teacher.iter().flat_map(longest_assistant).max().unwrap_or(0)),
             device: self.device,
             cores: self.cores,
         };
@@ -532,6 +533,11 @@ impl Run<'_> {
         self.busy.pause_point();
         if self.context.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
+}
+
+/// Epochs of the assistants of a teacher, which learn from soft targets, too.
+fn longest_assistant(teacher: &TeacherSpec) -> Option<u32> {
+    teacher.assistants.iter().map(|assistant| assistant.epochs).max()
 }
 
 /// Reads weights that a user supplied, and the normalisation that they expect if the file has it.

@@ -1,14 +1,132 @@
-//! A teacher from a file of its own: its network, and its weights with the classes in the order of
-//! the study's.
+//! Teachers beside a study's own one: a network from a file, with the classes in the order of the
+//! study's; others that are trained and asked with it; and assistants that learn from them all.
 
-use edgesmith_common::AttemptError;
-use edgesmith_common::spec::TeacherModel;
-use edgesmith_search_space::{DataShape, Design};
-use edgesmith_train::safetensors;
+use edgesmith_common::spec::{TeacherModel, TeacherSource, TeacherSpec};
+use edgesmith_common::{AttemptError, Purpose};
+use edgesmith_graph::{Graph, Weights};
+use edgesmith_search_space::{DataShape, Design, Distillation, Features};
+use edgesmith_train::{Checkpoint, SoftTargets, safetensors};
 
-use super::hopeless;
+use super::run::{Phase, Run, Study};
 use super::start::{Start, order_classes};
+use super::{Pipeline, head_alone, hopeless};
 use crate::session::AttemptContext;
+
+/// Where the progress of a teacher's task stands after all trainings.
+const TRAINED: f64 = 0.8;
+
+/// The trainings of a teacher's task, for its progress.
+pub struct Trainings {
+    all: usize,
+    done: usize,
+}
+
+impl Trainings {
+    pub fn of(teacher: &TeacherSpec) -> Self {
+        let first = matches!(teacher.source, TeacherSource::Train { .. });
+        let all = usize::from(first) + teacher.others.len() + teacher.assistants.len();
+        Self { all, done: 0 }
+    }
+
+    /// The part of the progress that the next training covers.
+    pub fn next(&mut self) -> (f64, f64) {
+        let from = self.progress();
+        self.done += 1;
+        (from, self.progress())
+    }
+
+    /// Where the progress stands.
+    pub fn progress(&self) -> f64 {
+        if self.all == 0 { TRAINED } else { TRAINED * self.done as f64 / self.all as f64 }
+    }
+}
+
+/// What students copy of the first teacher besides its answers. Assistants have features of their
+/// own.
+pub fn features_of_first(study: &Study<'_>, teacher: &TeacherSpec) -> Vec<Features> {
+    if teacher.assistants.is_empty() { study.work.space.recipe().features() } else { Vec::new() }
+}
+
+/// A network of a teacher's task that is trained: its design and its randomness.
+struct Further<'a> {
+    design: &'a Design,
+    epochs: u32,
+    weights: Purpose,
+    shuffle: Purpose,
+}
+
+impl Pipeline {
+    /// What students learn in the end, if the first teacher says `targets`: the mean with the
+    /// answers of the other teachers, passed on by the assistants.
+    pub(super) fn passed_on(
+        &self,
+        run: &Run<'_>,
+        teacher: &TeacherSpec,
+        mut targets: SoftTargets,
+        trainings: &mut Trainings,
+    ) -> Result<SoftTargets, AttemptError> {
+        let mut weight = 1.0;
+        for (place, other) in (0..).zip(&teacher.others) {
+            let further = Further {
+                design: &other.architecture,
+                epochs: other.epochs,
+                weights: Purpose::OtherTeacherWeights(place),
+                shuffle: Purpose::OtherTeacherShuffle(place),
+            };
+            let (graph, weights) = self.train_further(run, &further, None, trainings.next())?;
+            run.context.progress(trainings.progress(), "soft targets");
+            let answers = run.soft_targets(&graph, &weights, &run.dataset.normalization, &[])?;
+            targets.average(weight, &answers, other.weight);
+            weight += other.weight;
+        }
+        for (place, assistant) in (0..).zip(&teacher.assistants) {
+            let further = Further {
+                design: &assistant.architecture,
+                epochs: assistant.epochs,
+                weights: Purpose::AssistantWeights(place),
+                shuffle: Purpose::AssistantShuffle(place),
+            };
+            let learns = Distillation::of_answers(assistant.alpha, assistant.temperature);
+            let taught = Some((learns, &targets));
+            let (graph, weights) = self.train_further(run, &further, taught, trainings.next())?;
+            run.context.progress(trainings.progress(), "soft targets");
+            let last = place as usize + 1 == teacher.assistants.len();
+            let all = run.study.work.space.recipe().features();
+            let features = if last { &all[..] } else { &[] };
+            targets = run.soft_targets(&graph, &weights, &run.dataset.normalization, features)?;
+        }
+        Ok(targets)
+    }
+
+    fn train_further(
+        &self,
+        run: &Run<'_>,
+        further: &Further<'_>,
+        teacher: Option<(Distillation, &SoftTargets)>,
+        span: (f64, f64),
+    ) -> Result<(Graph, Weights), AttemptError> {
+        let study = run.study;
+        let seed = study.seed.derive(further.weights);
+        let Start { graph, weights } = self.start(study, further.design, seed, run.context)?;
+        let own = matches!(further.design, Design::Model(_));
+        let trained = run.train(Phase {
+            name: "epoch",
+            span,
+            graph: &graph,
+            start: Checkpoint::fresh(weights),
+            epochs: further.epochs,
+            until: further.epochs,
+            learning_rate: study.work.training.learning_rate,
+            first: head_alone(study).filter(|_| own),
+            keeps_statistics: own,
+            shuffle: further.shuffle,
+            teacher,
+            quantization: None,
+            masks: None,
+        })?;
+        Ok((graph, trained.weights))
+    }
+}
 
 /// The network of `model`, which stands in the study as `design`, as it is. `classes` are the names
 /// of the study's classes, if they have names. The weights are those that the study names, because

@@ -11,6 +11,7 @@ use burn::tensor::{Tensor, TensorData};
 use edgesmith_search_space::Features;
 
 use super::features::{Copied, attention, relations};
+use super::hints::Regressor;
 use super::loss::{Targets, loss, wanted};
 use crate::network::Network;
 
@@ -67,30 +68,36 @@ pub(super) struct Besides {
 }
 
 /// The loss of features of images, and its gradient, both times `factor`. `values` are those of
-/// `copied`, and `rows` the teacher's features of the same images. The values are read on the
-/// processor, so a GPU waits for them in each step.
+/// `copied`, and `rows` the teacher's features of the same images. Hints need a regressor, which
+/// remembers its own gradient. The values are read on the processor, so a GPU waits for them in
+/// each step.
 pub(super) fn of_features(
     copied: &Copied,
     values: Vec<Tensor<4>>,
     rows: &[f32],
     factor: f64,
+    mut regressor: Option<&mut Regressor>,
 ) -> Option<Besides> {
     let mut all: Option<Besides> = None;
     for (value, (_, part)) in values.into_iter().zip(&copied.values) {
-        let [batch, ..] = value.dims();
+        let [batch, _, height, breadth] = value.dims();
         let width = rows.len() / batch;
         let wanted: Vec<f32> =
             rows.chunks_exact(width).flat_map(|row| &row[part.clone()]).copied().collect();
         let value: Tensor<2> = match copied.features {
             Features::None => continue,
             Features::Attention => maps(value),
-            Features::Relations => value.flatten(1, 3),
+            Features::Relations | Features::Hints => value.flatten(1, 3),
         };
         let numbers = value.clone().inner().into_data().try_into_vec::<f32>().expect("f32 values");
         let (loss, gradient) = match copied.features {
             Features::None => continue,
             Features::Attention => attention(&numbers, &wanted, part.len()),
             Features::Relations => relations(&numbers, &wanted, batch),
+            Features::Hints => {
+                let regressor = regressor.as_deref_mut().expect("hints have a regressor");
+                regressor.loss(&numbers, &wanted, (batch, height * breadth), factor)
+            }
         };
         let factors: Vec<f32> = gradient.iter().map(|slope| (factor * slope) as f32).collect();
         let factors =
@@ -168,6 +175,11 @@ fn on_device(
         let scaled = logits.clone().div_scalar(term.temperature as f32);
         loss = loss - (log_softmax(scaled, 1) * probabilities).sum();
     }
+    if let Some((factor, values)) = wanted.squares {
+        let values = Tensor::<2>::from_data(TensorData::new(values, shape), &device);
+        let off = logits - values;
+        loss = loss + (off.clone() * off).sum().mul_scalar(factor as f32);
+    }
     if share < 1.0 {
         loss = loss.mul_scalar(share as f32);
     }
@@ -198,11 +210,12 @@ mod tests {
             temperature in 0.5..8.0f64,
             label_smoothing in 0.0..0.5f64,
             taught: bool,
+            answers in prop::sample::select(edgesmith_search_space::Answers::ALL),
         ) {
             let graph = conv_graph();
             let device = Device::flex().autodiff();
             let network = Network::new(&graph, &random_weights(&graph, 4), &device);
-            let teacher = taught.then_some((Soft { alpha, temperature }, &teacher[..]));
+            let teacher = taught.then_some((Soft { alpha, temperature, answers }, &teacher[..]));
             let targets = Targets { labels: &labels, label_smoothing, teacher };
             let images = Tensor::<4>::from_data(TensorData::new(pixels, [3, 1, 8, 8]), &device);
             let [(one, plain), (other, burns)] = [at_hand, on_device].map(|way| {

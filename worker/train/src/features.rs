@@ -1,10 +1,11 @@
-//! What a student copies of its teacher besides the answers: where it looks (attention), and how it
-//! places the examples of a batch beside each other (relations). Losses and gradients are computed
-//! in f64 on plain numbers.
+//! What a student copies of its teacher besides the answers: where it looks (attention), how it
+//! places the examples of a batch beside each other (relations), and what it computes in the middle
+//! (hints, whose loss is in [`super::hints`]). Losses and gradients are computed in f64 on plain
+//! numbers.
 //!
 //! A teacher's features are computed once, with its soft targets, so a training does not run it.
-//! Both kinds allow it: an attention map has no channels, and relations need one vector of each
-//! image.
+//! An attention map has no channels, relations need one vector of each image, and there is only one
+//! hint: the end of the stage in the middle.
 
 use std::ops::Range;
 
@@ -27,15 +28,44 @@ pub struct FeatureTargets {
     pub maps: Vec<[usize; 2]>,
     /// How many numbers the layer that makes the classes reads; 0 if no student needs them.
     pub width: usize,
-    /// `[views][images]` rows: the maps one after the other, each of length 1, and then the numbers
-    /// that the layer reads. All are finite.
+    /// Channels, rows and columns of the hint, if there is one.
+    pub hint: Option<[usize; 3]>,
+    /// `[views][images]` rows: the maps one after the other, each of length 1; then the numbers
+    /// that the layer reads; then those of the hint, divided by their root mean square over all
+    /// rows. All are finite.
     pub numbers: Vec<f32>,
 }
 
 impl FeatureTargets {
     /// Numbers of a row.
     pub fn row(&self) -> usize {
-        self.maps.iter().map(|[rows, columns]| rows * columns).sum::<usize>() + self.width
+        self.maps_size() + self.width + self.hint_size()
+    }
+
+    fn maps_size(&self) -> usize {
+        self.maps.iter().map(|[rows, columns]| rows * columns).sum()
+    }
+
+    fn hint_size(&self) -> usize {
+        self.hint.map_or(0, |sizes| sizes.iter().product())
+    }
+
+    /// Divides the hints by their root mean square, so that the weight of their loss means the same
+    /// for all teachers.
+    pub(super) fn scale_hints(&mut self) {
+        let (row, size) = (self.row(), self.hint_size());
+        if size == 0 {
+            return;
+        }
+        let (mut sum, mut count) = (0.0, 0.0);
+        for hint in self.numbers.chunks_exact(row).map(|all| &all[row - size..]) {
+            sum += hint.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
+            count += size as f64;
+        }
+        let scale = if sum > 0.0 { (count / sum).sqrt() } else { 1.0 };
+        for hint in self.numbers.chunks_exact_mut(row).map(|all| &mut all[row - size..]) {
+            hint.iter_mut().for_each(|x| *x = (f64::from(*x) * scale) as f32);
+        }
     }
 }
 
@@ -57,7 +87,7 @@ impl Copied {
         features: Features,
         targets: &FeatureTargets,
     ) -> Result<Self, TrainError> {
-        let maps = targets.row() - targets.width;
+        let maps = targets.maps_size();
         let values = match features {
             Features::None => Vec::new(),
             Features::Attention => {
@@ -83,6 +113,18 @@ impl Copied {
                 let part = maps..maps + targets.width;
                 vec![(classifier_input(graph).ok_or(TrainError::NoRelations)?, part)]
             }
+            Features::Hints => {
+                let ends = stage_ends(graph);
+                let [_, rows, columns] = targets.hint.ok_or(TrainError::NoFeatures)?;
+                let same = |end: &&ValueId| space_of(graph, **end) == [rows, columns];
+                let Some(end) = ends.iter().find(same) else {
+                    let own: Vec<_> = ends.iter().map(|end| space_of(graph, *end)).collect();
+                    let (student, teacher) = (sizes(&own), sizes(&[[rows, columns]]));
+                    return Err(TrainError::NoHint { student, teacher });
+                };
+                let start = maps + targets.width;
+                vec![(*end, start..start + targets.hint_size())]
+            }
         };
         Ok(Self { features, values })
     }
@@ -94,15 +136,22 @@ impl Copied {
     }
 }
 
-/// The values of a teacher that are features, in the order of a row: the ends of stages for
-/// attention, and what the layer of the classes reads for relations.
+/// The values of a teacher that are features, in the order of a row.
+#[derive(Debug, Default)]
+pub(super) struct Taught {
+    /// The ends of stages for attention.
+    pub(super) ends: Vec<ValueId>,
+    /// What the layer of the classes reads for relations.
+    pub(super) read: Option<ValueId>,
+    /// The end of the stage in the middle.
+    pub(super) hint: Option<ValueId>,
+}
+
+/// The features of a teacher.
 ///
 /// # Errors
 /// If it has none of a kind that is needed.
-pub(super) fn taught(
-    graph: &Graph,
-    needed: &[Features],
-) -> Result<(Vec<ValueId>, Option<ValueId>), TrainError> {
+pub(super) fn taught(graph: &Graph, needed: &[Features]) -> Result<Taught, TrainError> {
     let mut ends = Vec::new();
     if needed.contains(&Features::Attention) {
         ends = stage_ends(graph);
@@ -116,7 +165,17 @@ pub(super) fn taught(
     } else {
         None
     };
-    Ok((ends, read))
+    let hint = if needed.contains(&Features::Hints) {
+        let ends = stage_ends(graph);
+        let none = || {
+            let (student, teacher) = ("unknown sizes".to_owned(), sizes(&[]));
+            TrainError::NoHint { student, teacher }
+        };
+        Some(*ends.get(ends.len() / 2).ok_or_else(none)?)
+    } else {
+        None
+    };
+    Ok(Taught { ends, read, hint })
 }
 
 /// The values at the ends of stages that have rows and columns: of each size the last.

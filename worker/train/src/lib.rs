@@ -31,6 +31,7 @@ mod classifier;
 mod cores;
 mod device;
 mod features;
+mod hints;
 mod logits;
 mod loss;
 mod memory;
@@ -60,6 +61,7 @@ use batches::{Batch, Batches, Images, Normalizer};
 use classifier::Classifier;
 use device::Manner;
 use features::Copied;
+use hints::Regressor;
 use loss::{Soft, Targets};
 use optimizer::NetworkOptimizer;
 use padding::Padding;
@@ -268,6 +270,18 @@ pub enum TrainError {
         /// Sizes of the teacher's ends.
         teacher: String,
     },
+    /// No stage of the student ends in as many positions as the hint of the teacher.
+    #[error(
+        "features = \"hints\" compares the end of the teacher's stage in the middle with the end of \
+         a stage that has as many rows and columns, but there is none: {student} in the student and \
+         {teacher} in the teacher; give both the same resolution and strides, or copy relations"
+    )]
+    NoHint {
+        /// Sizes of the student's ends.
+        student: String,
+        /// Size of the hint.
+        teacher: String,
+    },
     /// No layer makes the classes.
     #[error(
         "features = \"relations\" compares what the last layer reads, but in this network no layer \
@@ -360,12 +374,16 @@ fn take_steps(
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Trained, TrainError> {
     let copied = copied(&request)?;
+    let mut regressor = regressor(&request, copied.as_ref());
     let TrainRequest { graph, spec, mut start, epochs, until, kept, .. } = request;
     mask(&mut start.weights, kept);
     let all_steps = u64::from(epochs) * steps as u64;
     let schedule = Schedule::new(request.learning_rate, spec.warmup_fraction, all_steps);
     let device = request.device.device().autodiff();
     let mut moments = start.moments;
+    if let Some(regressor) = regressor.as_mut().filter(|_| start.epochs > 0) {
+        regressor.restore(&mut moments)?;
+    }
     let (padding, mut network) = match request.quantization {
         None => {
             let padding = Padding::new(graph, manner.channel_multiple);
@@ -424,12 +442,16 @@ fn take_steps(
                 let (logits, seen) = network.forward_with(images, &values);
                 let besides = copied.as_ref().zip(part.features.as_deref());
                 let weight = distillation.map_or(0.0, |settings| settings.feature_weight);
-                let besides = besides
-                    .and_then(|(copied, rows)| of_features(copied, seen, rows, weight * share));
+                let besides = besides.and_then(|(copied, rows)| {
+                    of_features(copied, seen, rows, weight * share, regressor.as_mut())
+                });
                 let (of_part, gradients) =
                     backward(&network, logits, &targets, (share, besides), manner.steps_ahead);
                 together.accumulate(&network, gradients);
                 loss = Some(of_part.after(loss));
+            }
+            if let Some(regressor) = &mut regressor {
+                regressor.step();
             }
             network = optimizer.step(schedule.rate(at), network, together.grads());
             unread.push((loss.expect("a batch has images"), images));
@@ -471,6 +493,7 @@ fn take_steps(
     moments.extend(scales.into_iter().map(|(name, scales)| {
         (format!("{SCALE}{name}"), Array { shape: vec![scales.len()], data: scales })
     }));
+    moments.extend(regressor.iter().flat_map(Regressor::state));
     let quantization = network.quantization();
     Ok(Trained { moments, quantization, weights, images_seen, losses })
 }
@@ -538,6 +561,15 @@ fn copied(request: &TrainRequest) -> Result<Option<Copied>, TrainError> {
     }
     let features = targets.features.as_ref().ok_or(TrainError::NoFeatures)?;
     Copied::of(request.graph, settings.features, features).map(Some)
+}
+
+/// The layer that makes the teacher's hints of a student's values, if it learns from hints.
+fn regressor(request: &TrainRequest, copied: Option<&Copied>) -> Option<Regressor> {
+    let (_, targets) = request.distillation?;
+    let [to, ..] = targets.features.as_ref()?.hint?;
+    let copied = copied.filter(|copied| copied.features == Features::Hints)?;
+    let from = request.graph.shape(copied.values.first()?.0).channels() as usize;
+    Some(Regressor::new(from, to, request.shuffle_seed))
 }
 
 /// Checks that the parts of a request fit together.

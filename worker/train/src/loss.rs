@@ -1,24 +1,30 @@
 //! The loss of one batch and its gradient with respect to the logits, in f64 on plain numbers.
 //!
 //! `(1 - α) · CE(smoothed labels) + α · T² · KL(teacher_T ‖ student_T)` (Hinton et al.
-//! 2015), averaged over the batch. Without a teacher only the cross entropy.
+//! 2015), averaged over the batch. Without a teacher only the cross entropy. If the answers are
+//! values, the second term is `α · mean((teacher - student)²) / 2` over the logits (Ba & Caruana
+//! 2014), which is what that of Hinton et al. tends to at high temperatures if the logits of each
+//! image have the mean 0.
 
-use edgesmith_search_space::{Distillation, Scheduled};
+use edgesmith_search_space::{Answers, Distillation, Scheduled};
 
 /// The settings of the teacher's term in one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Soft {
     /// Weight of the term.
     pub alpha: f64,
-    /// Divides the logits.
+    /// Divides the logits, if they become probabilities.
     pub temperature: f64,
+    /// What is compared.
+    pub answers: Answers,
 }
 
 impl Soft {
     /// Those of this step, counted from 0, of a training of so many.
     pub(super) fn at(distillation: &Distillation, step: u64, steps: u64) -> Self {
         let at = |number: Scheduled| number.at(step, steps);
-        Self { alpha: at(distillation.alpha), temperature: at(distillation.temperature) }
+        let (alpha, temperature) = (at(distillation.alpha), at(distillation.temperature));
+        Self { alpha, temperature, answers: distillation.answers }
     }
 }
 
@@ -34,7 +40,7 @@ pub(super) struct Targets<'a> {
 }
 
 /// The loss of a batch as a function of its logits: `constant - Σ_terms Σ probabilities ·
-/// log_softmax(logits / temperature)`. The probabilities include the factors of the terms and of
+/// log_softmax(logits / temperature) + factor · Σ (logits - values)²`. The probabilities include the factors of the terms and of
 /// the mean over the batch.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Wanted {
@@ -42,6 +48,8 @@ pub(super) struct Wanted {
     pub constant: f64,
     /// The cross entropies.
     pub terms: Vec<Term>,
+    /// The factor of squares and the values `[batch][classes]`, if there are squares.
+    pub squares: Option<(f64, Vec<f32>)>,
 }
 
 /// One cross entropy.
@@ -63,19 +71,27 @@ pub(super) fn wanted(targets: &Targets, classes: usize) -> Wanted {
         let own = spread + 1.0 - targets.label_smoothing;
         row[usize::from(label)] = (hard_share * own / batch) as f32;
     }
-    let mut wanted =
-        Wanted { constant: 0.0, terms: vec![Term { probabilities: hard, temperature: 1.0 }] };
-    if let Some((Soft { alpha, temperature }, logits)) = targets.teacher {
-        let factor = alpha * temperature * temperature / batch;
-        let mut soft = Vec::with_capacity(logits.len());
-        for row in logits.chunks_exact(classes) {
-            for log_probability in log_softmax(row, temperature) {
-                let probability = log_probability.exp();
-                wanted.constant += factor * probability * log_probability;
-                soft.push((factor * probability) as f32);
+    let terms = vec![Term { probabilities: hard, temperature: 1.0 }];
+    let mut wanted = Wanted { constant: 0.0, terms, squares: None };
+    let Some((Soft { alpha, temperature, answers }, logits)) = targets.teacher else {
+        return wanted;
+    };
+    match answers {
+        Answers::Classes => {
+            let factor = alpha * temperature * temperature / batch;
+            let mut soft = Vec::with_capacity(logits.len());
+            for row in logits.chunks_exact(classes) {
+                for log_probability in log_softmax(row, temperature) {
+                    let probability = log_probability.exp();
+                    wanted.constant += factor * probability * log_probability;
+                    soft.push((factor * probability) as f32);
+                }
             }
+            wanted.terms.push(Term { probabilities: soft, temperature });
         }
-        wanted.terms.push(Term { probabilities: soft, temperature });
+        Answers::Values => {
+            wanted.squares = Some((alpha / (2.0 * classes as f64 * batch), logits.to_vec()));
+        }
     }
     wanted
 }
@@ -96,13 +112,26 @@ pub(super) fn loss(logits: &[f32], targets: &Targets) -> (f64, Vec<f32>) {
             total -= hard_share * target * log_probability;
             gradient.push(hard_share * (log_probability.exp() - target));
         }
-        if let Some((Soft { alpha, temperature }, teacher)) = targets.teacher {
-            let student = log_softmax(row, temperature);
-            let teacher = log_softmax(&teacher[image * classes..][..classes], temperature);
-            for (class, (t, s)) in teacher.iter().zip(&student).enumerate() {
-                total += alpha * temperature * temperature * t.exp() * (t - s);
-                // Dividing the logits by T cancels one factor of T.
-                gradient[start + class] += alpha * temperature * (s.exp() - t.exp());
+        let Some((Soft { alpha, temperature, answers }, teacher)) = targets.teacher else {
+            continue;
+        };
+        let teacher = &teacher[image * classes..][..classes];
+        match answers {
+            Answers::Classes => {
+                let student = log_softmax(row, temperature);
+                let teacher = log_softmax(teacher, temperature);
+                for (class, (t, s)) in teacher.iter().zip(&student).enumerate() {
+                    total += alpha * temperature * temperature * t.exp() * (t - s);
+                    // Dividing the logits by T cancels one factor of T.
+                    gradient[start + class] += alpha * temperature * (s.exp() - t.exp());
+                }
+            }
+            Answers::Values => {
+                for (class, (t, s)) in teacher.iter().zip(row).enumerate() {
+                    let off = (f64::from(*s) - f64::from(*t)) / classes as f64;
+                    total += alpha * off * (f64::from(*s) - f64::from(*t)) / 2.0;
+                    gradient[start + class] += alpha * off;
+                }
             }
         }
     }
@@ -162,7 +191,7 @@ mod tests {
     fn distillation_matches_a_calculation_by_hand() {
         // At temperature 2 the student's probabilities are 1:1, the teacher's 1:3.
         let teacher = [0.0, 2.0 * 3.0f32.ln()];
-        let soft = Soft { alpha: 0.5, temperature: 2.0 };
+        let soft = Soft { alpha: 0.5, temperature: 2.0, answers: Answers::Classes };
         let targets =
             Targets { labels: &[0], label_smoothing: 0.0, teacher: Some((soft, &teacher)) };
         let (value, gradient) = loss(&[0.0, 0.0], &targets);
@@ -175,11 +204,38 @@ mod tests {
     #[test]
     fn a_student_that_agrees_with_its_teacher_has_no_divergence() {
         let logits = [0.3, -1.0, 2.0];
-        let all = Soft { alpha: 1.0, temperature: 4.0 };
-        let targets = Targets { labels: &[0], label_smoothing: 0.1, teacher: Some((all, &logits)) };
-        let (value, gradient) = loss(&logits, &targets);
-        assert!(close(value, 0.0, 1e-12));
-        assert!(gradient.iter().all(|g| g.abs() < 1e-12));
+        for answers in [Answers::Classes, Answers::Values] {
+            let all = Soft { alpha: 1.0, temperature: 4.0, answers };
+            let teacher = Some((all, &logits[..]));
+            let (value, gradient) =
+                loss(&logits, &Targets { labels: &[0], label_smoothing: 0.1, teacher });
+            assert!(close(value, 0.0, 1e-12));
+            assert!(gradient.iter().all(|g| g.abs() < 1e-12));
+        }
+    }
+
+    #[test]
+    fn matching_values_is_what_classes_tend_to_at_high_temperatures() {
+        // The logits of each image have the mean 0.
+        let (student, teacher) =
+            ([0.5f32, 1.0, -1.5, 2.0, -1.0, -1.0], [1.0f32, 0.0, -1.0, -0.5, 0.25, 0.25]);
+        let of = |answers, temperature| {
+            let soft = Soft { alpha: 0.75, temperature, answers };
+            let teacher = Some((soft, &teacher[..]));
+            loss(&student, &Targets { labels: &[0, 2], label_smoothing: 0.0, teacher })
+        };
+        let (values, slopes) = of(Answers::Values, 1.0);
+        let (classes, limits) = of(Answers::Classes, 1e4);
+        assert!(close(values, classes, 1e-3), "{values} {classes}");
+        for (a, b) in slopes.iter().zip(&limits) {
+            assert!((a - b).abs() < 1e-3, "{slopes:?} {limits:?}");
+        }
+        // By hand: half the mean square is (0.25 + 1 + 0.25 + 6.25 + 1.5625 + 1.5625) / 12.
+        let hard = {
+            let targets = Targets { labels: &[0, 2], label_smoothing: 0.0, teacher: None };
+            loss(&student, &targets).0
+        };
+        assert!(close(values, 0.25 * hard + 0.75 * 10.875 / 12.0, 1e-6));
     }
 
     #[test]
@@ -200,8 +256,9 @@ mod tests {
             alpha in 0.0..1.0f64,
             temperature in 0.5..8.0f64,
             label_smoothing in 0.0..0.5f64,
+            answers in prop::sample::select(Answers::ALL),
         ) {
-            let soft = Soft { alpha, temperature };
+            let soft = Soft { alpha, temperature, answers };
             let teacher = Some((soft, teacher.as_slice()));
             let targets = Targets { labels: &labels, label_smoothing, teacher };
             let (_, gradient) = loss(&logits, &targets);

@@ -103,6 +103,14 @@ impl Memory {
         } else {
             0
         };
+        // The largest value that may be compared, its slopes in f64, and the hint.
+        let hints = if features.contains(&Features::Hints) {
+            let ends = stage_ends(graph).into_iter();
+            ends.map(|end| 6 * graph.shape(end).elements()).max().unwrap_or(0)
+        } else {
+            0
+        };
+        let numbers: u64 = numbers + hints;
         let relations = features.contains(&Features::Relations);
         // Products, distances and their gradients; twice as much where the batch is small.
         let pairs = if relations { 64 * 1024 } else { 0 };

@@ -13,7 +13,7 @@ use super::Cores;
 use super::backward::maps as attention_maps;
 use super::batches::Images;
 use super::classifier::Classifier;
-use super::features::{FeatureTargets, normalized, space_of, taught};
+use super::features::{FeatureTargets, Taught, normalized, space_of, taught};
 use super::logits::{logits, logits_with};
 use super::{TrainDevice, TrainError};
 use crate::network::Network;
@@ -40,7 +40,7 @@ pub struct SoftTargets {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SoftTargetsError {
     /// The file is of another kind or version.
-    #[error("these bytes are not soft targets of version {VERSION} or {WITH_FEATURES}")]
+    #[error("these bytes are not soft targets of version {VERSION} to {WITH_HINTS}")]
     NotSoftTargets,
     /// The file is truncated, or too long.
     #[error("soft targets have {given} bytes, but their header says {expected}")]
@@ -59,6 +59,8 @@ const MAGIC: &[u8; 8] = b"edgesoft";
 const VERSION: u32 = 2;
 /// The version of files that have features.
 const WITH_FEATURES: u32 = 3;
+/// The version of files that have a hint among them.
+const WITH_HINTS: u32 = 4;
 /// Most attention maps.
 const MAX_MAPS: usize = 64;
 /// Most bytes of features that are kept.
@@ -87,10 +89,26 @@ impl SoftTargets {
         Some(&features.numbers[(view * self.images + image) * features.row()..][..features.row()])
     }
 
+    /// Adds another teacher's answers to a weighted mean of answers: this one stands for `before`
+    /// of the weight so far, and the other for `weight`. The mean of logits is the geometric mean of
+    /// probabilities, at any temperature. Features stay.
+    ///
+    /// # Panics
+    /// If both are not of the same views, images and classes.
+    pub fn average(&mut self, before: f64, other: &Self, weight: f64) {
+        let sizes = |all: &Self| (all.data, all.views, all.images, all.classes);
+        assert_eq!(sizes(self), sizes(other), "answers to the same questions");
+        let share = weight / (before + weight);
+        for (mean, logit) in self.logits.iter_mut().zip(&other.logits) {
+            *mean = ((1.0 - share) * f64::from(*mean) + share * f64::from(*logit)) as f32;
+        }
+    }
+
     /// The bytes of the file: a header (`edgesoft`; then version, views, images and classes as
     /// little-endian u32; then the hash of the images) and the logits as little-endian f32. With
-    /// features, the number of maps, their rows and columns and the width stand between both, as
-    /// u32, and the numbers of the features at the end.
+    /// features, the number of maps, their rows and columns, the width, and if there is a hint its
+    /// channels, rows and columns stand between both, as u32, and the numbers of the features at
+    /// the end.
     ///
     /// # Panics
     /// If the logits are those of all views: these have a file of their own.
@@ -98,7 +116,11 @@ impl SoftTargets {
         let mut bytes = Vec::with_capacity(HEADER + 4 * self.logits.len());
         bytes.extend_from_slice(MAGIC);
         let views = self.views.expect("given logits are not written");
-        let version = if self.features.is_some() { WITH_FEATURES } else { VERSION };
+        let version = match &self.features {
+            Some(FeatureTargets { hint: Some(_), .. }) => WITH_HINTS,
+            Some(_) => WITH_FEATURES,
+            None => VERSION,
+        };
         for number in [version as usize, views, self.images, self.classes] {
             bytes.extend_from_slice(&(number as u32).to_le_bytes());
         }
@@ -108,6 +130,7 @@ impl SoftTargets {
             sizes.push(features.maps.len());
             sizes.extend(features.maps.iter().flatten());
             sizes.push(features.width);
+            sizes.extend(features.hint.iter().flatten());
         }
         bytes.extend(sizes.iter().flat_map(|size| (*size as u32).to_le_bytes()));
         let numbers = self.features.iter().flat_map(|features| &features.numbers);
@@ -131,8 +154,9 @@ impl SoftTargets {
         let [views, images, classes] = [number(), number(), number()];
         let (sizes, body) = match version {
             VERSION => (None, body),
-            WITH_FEATURES => {
-                let (sizes, body) = feature_sizes(body).ok_or(SoftTargetsError::NotSoftTargets)?;
+            WITH_FEATURES | WITH_HINTS => {
+                let sizes = feature_sizes(body, version == WITH_HINTS);
+                let (sizes, body) = sizes.ok_or(SoftTargetsError::NotSoftTargets)?;
                 (Some(sizes), body)
             }
             _ => return Err(SoftTargetsError::NotSoftTargets),
@@ -140,10 +164,14 @@ impl SoftTargets {
         let rows = u128::from(views) * u128::from(images);
         let row = sizes.as_ref().map_or(0, |sizes| {
             let map = |[rows, columns]: &[usize; 2]| *rows as u128 * *columns as u128;
-            sizes.maps.iter().map(map).sum::<u128>() + sizes.width as u128
+            let hint = sizes.hint.map_or(0, |[channels, rows, columns]| {
+                (channels as u128).saturating_mul(map(&[rows, columns]))
+            });
+            let all = sizes.maps.iter().map(map).sum::<u128>() + sizes.width as u128;
+            all.saturating_add(hint)
         });
         // A damaged header may announce more than 128 bits hold.
-        let count = rows.saturating_mul(u128::from(classes) + row);
+        let count = rows.saturating_mul(u128::from(classes).saturating_add(row));
         if count.saturating_mul(4) != body.len() as u128 {
             let before = (bytes.len() - body.len()) as u128;
             let expected = count.saturating_mul(4).saturating_add(before);
@@ -211,15 +239,19 @@ pub fn soft_targets(
     let mut network = Network::new(graph, weights, &device.device());
     let seat = cores.seat();
     let used = views.used(epochs);
-    let (ends, read) = taught(graph, lesson.features)?;
+    let Taught { ends, read, hint } = taught(graph, lesson.features)?;
     let maps: Vec<[usize; 2]> = ends.iter().map(|end| space_of(graph, *end)).collect();
     let width = read.map_or(0, |value| graph.shape(value).elements() as usize);
-    let mut features = FeatureTargets { maps, width, numbers: Vec::new() };
+    let hint_sizes = hint.map(|value| {
+        let [rows, columns] = space_of(graph, value);
+        [graph.shape(value).channels() as usize, rows, columns]
+    });
+    let mut features = FeatureTargets { maps, width, hint: hint_sizes, numbers: Vec::new() };
     let bytes = 4 * u64::from(used) * train.len() as u64 * features.row() as u64;
     if bytes > MAX_FEATURES {
         return Err(TrainError::ManyFeatures { bytes, limit: MAX_FEATURES });
     }
-    let wanted: Vec<ValueId> = ends.into_iter().chain(read).collect();
+    let wanted: Vec<ValueId> = ends.into_iter().chain(read).chain(hint).collect();
     let mut all = Vec::with_capacity(used as usize * train.len() * classes);
     let mut images = Images::of_views(train, views, side);
     for view in 0..used {
@@ -243,6 +275,7 @@ pub fn soft_targets(
         all.extend(answers);
     }
     let (views, images) = (Some(used as usize), train.len());
+    features.scale_hints();
     let features = (!wanted.is_empty()).then_some(features);
     if features.iter().flat_map(|features| &features.numbers).any(|number| !number.is_finite()) {
         return Err(TrainError::NonFiniteTeacher);
@@ -272,8 +305,9 @@ fn extend_rows(rows: &mut Vec<f32>, values: Vec<Tensor<4>>, maps: usize) {
     }
 }
 
-/// Features without their numbers: the sizes; and what comes after these.
-fn feature_sizes(body: &[u8]) -> Option<(FeatureTargets, &[u8])> {
+/// Features without their numbers: the sizes, those of a hint if there is one; and what comes after
+/// these.
+fn feature_sizes(body: &[u8], hinted: bool) -> Option<(FeatureTargets, &[u8])> {
     let mut left = body;
     let mut number = || {
         let (word, rest) = left.split_first_chunk::<4>()?;
@@ -286,7 +320,8 @@ fn feature_sizes(body: &[u8]) -> Option<(FeatureTargets, &[u8])> {
         maps.push([number()?, number()?]);
     }
     let width = number()?;
-    Some((FeatureTargets { maps, width, numbers: Vec::new() }, left))
+    let hint = if hinted { Some([number()?, number()?, number()?]) } else { None };
+    Some((FeatureTargets { maps, width, hint, numbers: Vec::new() }, left))
 }
 
 fn words(bytes: &[u8]) -> impl Iterator<Item = [u8; 4]> {
@@ -313,7 +348,20 @@ mod tests {
     #[test]
     fn features_are_kept_beside_the_answers() {
         let numbers: Vec<f32> = (0..6 * (4 + 1 + 3)).map(|i| i as f32 / 9.0).collect();
-        let features = FeatureTargets { maps: vec![[2, 2], [1, 1]], width: 3, numbers };
+        let features = FeatureTargets { maps: vec![[2, 2], [1, 1]], width: 3, hint: None, numbers };
+        let numbers: Vec<f32> = (0..6 * (4 + 3 + 12)).map(|i| i as f32 / 9.0).collect();
+        let hinted =
+            FeatureTargets { maps: vec![[2, 2]], width: 3, hint: Some([3, 2, 2]), numbers };
+        let hinted = SoftTargets { features: Some(hinted), ..example() };
+        let written = hinted.to_bytes();
+        assert_eq!(SoftTargets::from_bytes(&written), Ok(hinted.clone()));
+        assert_eq!(hinted.features_of(0, 1).unwrap()[0], 19.0 / 9.0);
+        for cut in 0..written.len() {
+            assert!(SoftTargets::from_bytes(&written[..cut]).is_err(), "cut at {cut}");
+        }
+        let mut huge = written;
+        huge[HEADER + 12..HEADER + 28].fill(0xff);
+        assert!(matches!(SoftTargets::from_bytes(&huge), Err(SoftTargetsError::Length { .. })));
         let targets = SoftTargets { features: Some(features), ..example() };
         let bytes = targets.to_bytes();
         assert_eq!(SoftTargets::from_bytes(&bytes), Ok(targets.clone()));
@@ -326,6 +374,32 @@ mod tests {
         let mut huge = bytes.clone();
         huge[HEADER + 4..HEADER + 20].fill(0xff);
         assert!(matches!(SoftTargets::from_bytes(&huge), Err(SoftTargetsError::Length { .. })));
+    }
+
+    #[test]
+    fn the_mean_of_logits_is_the_geometric_mean_of_probabilities() {
+        let other = |factor: f32| {
+            let logits = example().logits.iter().map(|x| factor * x * x).collect();
+            SoftTargets { logits, ..example() }
+        };
+        let (second, third) = (other(2.0), other(-3.0));
+        let mut mean = example();
+        mean.average(1.0, &second, 0.5);
+        mean.average(1.5, &third, 2.5);
+        let probabilities = |logits: &[f32]| -> Vec<f64> {
+            let all: Vec<f64> = logits.iter().map(|x| (f64::from(*x) / 3.0).exp()).collect();
+            all.iter().map(|x| x / all.iter().sum::<f64>()).collect()
+        };
+        let parts = [(0.25, example()), (0.125, second), (0.625, third)];
+        let mut products = [1.0f64; 2];
+        for (weight, part) in &parts {
+            let probabilities = probabilities(part.of(1, 2));
+            products.iter_mut().zip(probabilities).for_each(|(all, p)| *all *= p.powf(*weight));
+        }
+        let sum: f64 = products.iter().sum();
+        for (p, product) in probabilities(mean.of(1, 2)).iter().zip(products) {
+            assert!((p - product / sum).abs() < 1e-6);
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use edgesmith_common::Seed;
 use edgesmith_common::spec::{Augmentation, DataSource, DataSpec, OptimizerSpec};
 use edgesmith_graph::{Conv, GlobalAveragePool, Graph, Parameter, Role};
-use edgesmith_search_space::{Course, Operation, Scheduled};
+use edgesmith_search_space::{Answers, Course, Operation, Scheduled};
 
 use super::*;
 use crate::network::{Net, fresh_weights, picture};
@@ -146,7 +146,7 @@ fn gradients_equal_the_slopes_of_the_loss() {
     let batch = 8;
     let images = noise(batch * graph.input().elements() as usize, 5);
     let teacher = noise(batch * 3, 6);
-    let soft = Soft { alpha: 0.4, temperature: 3.0 };
+    let soft = Soft { alpha: 0.4, temperature: 3.0, answers: Answers::Classes };
     let targets = Targets {
         labels: &[0, 2, 1, 1, 0, 0, 2, 1],
         label_smoothing: 0.1,
@@ -458,7 +458,10 @@ fn student_and_teacher_see_the_same_view_of_the_same_image() {
         let targets = Targets {
             labels: &train.labels,
             label_smoothing: 0.0,
-            teacher: Some((Soft { alpha: 1.0, temperature: 2.0 }, &rows)),
+            teacher: Some((
+                Soft { alpha: 1.0, temperature: 2.0, answers: Answers::Classes },
+                &rows,
+            )),
         };
         loss::loss(&on(student_view, &device.device().autodiff(), &student), &targets).0
     };

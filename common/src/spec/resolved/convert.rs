@@ -9,10 +9,10 @@ use edgesmith_search_space::{
 use super::document::*;
 use super::{ResolvedError, VERSION};
 use crate::spec::{
-    AlgorithmSpec, Augmentation, Budget, DataSource, DataSpec, FidelityRule, FidelitySpec,
-    MeasurementSpec, ModelSpec, OptimizerSpec, Pixels, PolicySpec, RewardSpec, ScreeningSpec,
-    StudySpec, TableRung, TableSpec, TeacherModel, TeacherSource, TeacherSpec, TrainWork,
-    TrainingSpec, Workload,
+    AlgorithmSpec, Assistant, Augmentation, Budget, DataSource, DataSpec, FidelityRule,
+    FidelitySpec, MeasurementSpec, ModelSpec, OptimizerSpec, OtherTeacher, Pixels, PolicySpec,
+    RewardSpec, ScreeningSpec, StudySpec, TableRung, TableSpec, TeacherModel, TeacherSource,
+    TeacherSpec, TrainWork, TrainingSpec, Workload,
 };
 use crate::{Bound, Constraint, Goal, Objective, Seed};
 
@@ -259,10 +259,7 @@ impl TrainDocument {
                 views: t.augmentation.views,
             },
             teacher: work.teacher.as_ref().map(|teacher| TeacherDocument {
-                architecture: match &teacher.architecture {
-                    Design::Staged(architecture) => Some(ArchitectureDocument::of(architecture)),
-                    Design::Model(_) => None,
-                },
+                architecture: staged(&teacher.architecture),
                 source: match &teacher.source {
                     TeacherSource::Train { epochs } => {
                         TeacherSourceDocument::Train { epochs: *epochs }
@@ -275,6 +272,8 @@ impl TrainDocument {
                         TeacherSourceDocument::Network(Box::new(TeacherModelDocument::of(model)))
                     }
                 },
+                others: teacher.others.iter().map(OtherTeacherDocument::of).collect(),
+                assistants: teacher.assistants.iter().map(AssistantDocument::of).collect(),
             }),
             logits: work.logits.clone(),
             measurement: MeasurementDocument {
@@ -313,25 +312,38 @@ impl TrainDocument {
                 return Err(ResolvedError::Unusable { part: "space", reason });
             }
         };
-        let teacher = |teacher: TeacherDocument| {
-            if let TeacherSourceDocument::Network(model) = teacher.source {
-                return model.into_teacher(data);
+        let design = |architecture: Option<ArchitectureDocument>| match (architecture, &space) {
+            (Some(architecture), _) => {
+                let architecture = architecture.into_architecture()?;
+                let checked = architecture.check_recorded(data);
+                checked.map_err(|e| unusable("teacher.architecture", e))?;
+                Ok(Design::Staged(architecture))
             }
-            let architecture = match (teacher.architecture, &space) {
-                (Some(architecture), _) => {
-                    let architecture = architecture.into_architecture()?;
-                    let checked = architecture.check_recorded(data);
-                    checked.map_err(|e| unusable("teacher.architecture", e))?;
-                    Design::Staged(architecture)
-                }
-                (None, NetworkSpace::Model(space)) => Design::Model(space.original()),
-                (None, NetworkSpace::Staged(_)) => {
-                    let reason = "it is missing".to_owned();
-                    return Err(ResolvedError::Unusable { part: "teacher.architecture", reason });
-                }
+            (None, NetworkSpace::Model(space)) => Ok(Design::Model(space.original())),
+            (None, NetworkSpace::Staged(_)) => {
+                let reason = "it is missing".to_owned();
+                Err(ResolvedError::Unusable { part: "teacher.architecture", reason })
+            }
+        };
+        let teacher = |teacher: TeacherDocument| {
+            let other = |OtherTeacherDocument { architecture, epochs, weight }| {
+                Ok(OtherTeacher { architecture: design(architecture)?, epochs, weight })
             };
+            let assistant = |AssistantDocument { architecture, epochs, alpha, temperature }| {
+                let architecture = design(architecture)?;
+                Ok(Assistant { architecture, epochs, alpha, temperature })
+            };
+            let others = teacher.others.into_iter().map(other);
+            let others = others.collect::<Result<_, ResolvedError>>()?;
+            let assistants = teacher.assistants.into_iter().map(assistant);
+            let assistants = assistants.collect::<Result<_, ResolvedError>>()?;
+            if let TeacherSourceDocument::Network(model) = teacher.source {
+                return Ok(TeacherSpec { others, assistants, ..model.into_teacher(data)? });
+            }
             Ok(TeacherSpec {
-                architecture,
+                others,
+                assistants,
+                architecture: design(teacher.architecture)?,
                 source: match teacher.source {
                     TeacherSourceDocument::Train { epochs } => TeacherSource::Train { epochs },
                     TeacherSourceDocument::Itself => TeacherSource::Itself,
@@ -392,7 +404,30 @@ impl TeacherModelDocument {
         let pixels = Pixels { mean, std };
         let model = TeacherModel { path, file, pixels, resolution };
         let source = TeacherSource::Network(Box::new(model));
-        Ok(TeacherSpec { architecture: Design::Model(alone), source })
+        Ok(TeacherSpec::alone(Design::Model(alone), source))
+    }
+}
+
+impl OtherTeacherDocument {
+    fn of(other: &OtherTeacher) -> Self {
+        let OtherTeacher { architecture, epochs, weight } = other;
+        Self { architecture: staged(architecture), epochs: *epochs, weight: *weight }
+    }
+}
+
+impl AssistantDocument {
+    fn of(assistant: &Assistant) -> Self {
+        let Assistant { architecture, epochs, alpha, temperature } = assistant;
+        let architecture = staged(architecture);
+        Self { architecture, epochs: *epochs, alpha: *alpha, temperature: *temperature }
+    }
+}
+
+/// `None` for the user's network.
+fn staged(design: &Design) -> Option<ArchitectureDocument> {
+    match design {
+        Design::Staged(architecture) => Some(ArchitectureDocument::of(architecture)),
+        Design::Model(_) => None,
     }
 }
 

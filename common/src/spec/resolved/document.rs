@@ -191,6 +191,9 @@ pub(super) enum StepDocument {
     Distil {
         alpha: Vec<ScheduledDocument>,
         temperature: Vec<ScheduledDocument>,
+        /// Absent if answers are classes, as before they could be anything else.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        answers: Option<Vec<String>>,
         /// Both are absent if no candidate copies features, as before there were any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         features: Option<Vec<String>>,
@@ -305,6 +308,30 @@ pub(super) struct TeacherDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) architecture: Option<ArchitectureDocument>,
     pub(super) source: TeacherSourceDocument,
+    /// Absent if there are none, as before there could be any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) others: Vec<OtherTeacherDocument>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) assistants: Vec<AssistantDocument>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct OtherTeacherDocument {
+    /// Absent if it is the user's network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) architecture: Option<ArchitectureDocument>,
+    pub(super) epochs: u32,
+    pub(super) weight: f64,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct AssistantDocument {
+    /// Absent if it is the user's network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) architecture: Option<ArchitectureDocument>,
+    pub(super) epochs: u32,
+    pub(super) alpha: f64,
+    pub(super) temperature: f64,
 }
 
 #[derive(Serialize, Deserialize)]

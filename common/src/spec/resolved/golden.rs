@@ -233,6 +233,31 @@ features = ["none", "attention", "relations"]
 feature_weight = [2.5, 10.0]
 "#;
 
+/// Distillation of values, and of what a teacher computes in the middle.
+const VALUES: &str = r#"[teacher]
+epochs = 11
+[[recipe.steps]]
+pass = "distil"
+answers = ["classes", "values"]
+features = "hints"
+"#;
+
+/// Several teachers, and two networks between them and the students.
+const SEVERAL: &str = r#"[teacher]
+epochs = 11
+[[teacher.others]]
+epochs = 12
+weight = 0.5
+[[teacher.others]]
+architecture = { resolution = 8, stem_width = 8, stages = [{ width = 8 }] }
+[[teacher.assistants]]
+epochs = 13
+alpha = 0.25
+temperature = 2.0
+[[teacher.assistants]]
+architecture = { resolution = 8, stem_width = 8, stages = [{ width = 8 }] }
+"#;
+
 /// A study with steps in place of the lists of its recipe.
 fn stepped(text: String, fp32: &str, mixed: &str) -> String {
     let steps = STEPS.replace("FP32", &format!("{fp32:?}")).replace("MIXED", &format!("{mixed:?}"));
@@ -324,6 +349,8 @@ fn studies() -> Vec<(&'static str, String)> {
         ("clusters", with_steps(&of("name = \"random\""), CLUSTERED)),
         ("distil-schedules", with_steps(&of("name = \"random\""), SCHEDULES)),
         ("distil-features", with_steps(&of("name = \"random\""), FEATURES)),
+        ("distil-values", with_steps(&of("name = \"random\""), VALUES)),
+        ("teacher-several", taught(SEVERAL)),
         ("idx", source(idx)),
         ("cifar10", source("source = \"cifar10\", directory = \"d\", train_limit = 500")),
         ("image-folder", source(folder)),

@@ -51,6 +51,7 @@ impl StepDocument {
                 Self::Distil {
                     alpha: scheduled(&space.alpha),
                     temperature: scheduled(&space.temperature),
+                    answers: (space.answers != usual.answers).then(|| texts(&space.answers)),
                     features: copies.then(|| texts(&space.features)),
                     feature_weight: copies.then_some(space.feature_weight),
                 }
@@ -91,10 +92,13 @@ impl StepDocument {
 
     fn into_space(self) -> Result<StepSpace, ResolvedError> {
         Ok(match self {
-            Self::Distil { alpha, temperature, features, feature_weight } => {
+            Self::Distil { alpha, temperature, answers, features, feature_weight } => {
                 let alpha = into_scheduled("recipe.steps.alpha", &alpha)?;
                 let temperature = into_scheduled("recipe.steps.temperature", &temperature)?;
                 let mut space = DistilSpace::of_answers(alpha, temperature);
+                if let Some(answers) = answers {
+                    space.answers = parse_all("recipe.steps.answers", &answers)?;
+                }
                 if let Some(features) = features {
                     space.features = parse_all("recipe.steps.features", &features)?;
                 }

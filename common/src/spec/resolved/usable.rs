@@ -92,6 +92,15 @@ fn train(work: &TrainWork) -> Result<(), ResolvedError> {
         }
         Some(TeacherSource::Itself | TeacherSource::File { .. }) | None => {}
     }
+    for other in work.teacher.iter().flat_map(|teacher| &teacher.others) {
+        not_zero("teacher.others.epochs", u64::from(other.epochs))?;
+        above_zero("teacher.others.weight", other.weight)?;
+    }
+    for assistant in work.teacher.iter().flat_map(|teacher| &teacher.assistants) {
+        not_zero("teacher.assistants.epochs", u64::from(assistant.epochs))?;
+        above_zero("teacher.assistants.alpha", assistant.alpha)?;
+        above_zero("teacher.assistants.temperature", assistant.temperature)?;
+    }
     not_zero("measurement.min_runs", u64::from(work.measurement.min_runs))?;
     not_zero("measurement.threads", u64::from(work.measurement.threads))?;
     if let Some(screening) = work.screening {

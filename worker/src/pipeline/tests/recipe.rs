@@ -285,7 +285,11 @@ fn students_copy_the_features_of_their_teacher() {
     let (alone, soft) = learn("alpha = 0.0\nfeatures = [\"relations\", \"attention\"]");
     let features = SoftTargets::from_bytes(&soft).unwrap().features.unwrap();
     assert_eq!((features.maps, features.width), (vec![[8, 8]], 8));
-    let all = [answers, attention, relations, heavy, alone];
+    let (hints, soft) = learn("alpha = 0.5\nfeatures = \"hints\"");
+    let features = SoftTargets::from_bytes(&soft).unwrap().features.unwrap();
+    assert_eq!((features.hint, features.width), (Some([8, 8, 8]), 0));
+    let (values, _) = learn("alpha = 0.5\nanswers = \"values\"");
+    let all = [answers, attention, relations, heavy, alone, hints, values];
     let different: BTreeSet<_> = all.iter().map(|hash| hash.to_string()).collect();
     assert_eq!(different.len(), all.len());
 
@@ -298,6 +302,51 @@ fn students_copy_the_features_of_their_teacher() {
     let said = "12x12, 6x6 in the student and 8x8 in the teacher";
     assert!(error.reason.contains(said), "{}", error.reason);
 }
+
+/// With one weight of `[teacher]` for all, so that only what comes beside it differs.
+#[test]
+fn several_teachers_are_averaged_and_assistants_pass_on_what_they_learned() {
+    let soft = |more: &str| {
+        let settings = "alpha = 0.5\nfeatures = \"relations\"";
+        let text = study(&step("distil", settings));
+        let text = format!("{text}[teacher]\nweights = \"given\"\n{TEACHER}{more}");
+        let weights = safetensors::to_bytes(&teacher_weights(&text), &[]);
+        let (trained, soft) = teach(&text, weights).unwrap();
+        let own = trained.uncompressed.validation_accuracy().unwrap();
+        (SoftTargets::from_bytes(&soft).unwrap(), own)
+    };
+    let other =
+        |weight: f64| format!("[[teacher.others]]\nepochs = 1\nweight = {weight:?}\n{OTHER}");
+    let (alone, accuracy) = soft("");
+    let (light, heavy) = (soft(&other(0.5)), soft(&other(3.0)));
+    assert_eq!([light.1, heavy.1], [accuracy; 2], "the row is that of the first teacher");
+    let (light, heavy) = (light.0, heavy.0);
+    assert_eq!((&light.features, &heavy.features), (&alone.features, &alone.features));
+    // Both are on the line from the first to the other, a third and three quarters of the way.
+    let mut moved = 0.0;
+    for ((first, light), heavy) in alone.logits.iter().zip(&light.logits).zip(&heavy.logits) {
+        let (light, heavy) = ((light - first) * 3.0, (heavy - first) * 4.0 / 3.0);
+        assert!((light - heavy).abs() < 1e-3 * light.abs().max(1.0), "{light} {heavy}");
+        moved += light.abs();
+    }
+    assert!(moved > 1.0, "{moved}");
+
+    let assistant =
+        |alpha: f64| format!("[[teacher.assistants]]\nepochs = 1\nalpha = {alpha:?}\n{OTHER}");
+    let (learned, accuracy_with) = soft(&assistant(1.0));
+    assert_eq!(accuracy_with, accuracy);
+    // What it looks at is its own. It is 12 wide.
+    assert_eq!(learned.features.as_ref().unwrap().width, 12);
+    assert_ne!(learned.logits, alone.logits);
+    assert_ne!(learned.logits, soft(&assistant(0.25)).0.logits);
+    // A second one learns from the first.
+    let chain = soft(&format!("{}{}", assistant(1.0), assistant(1.0))).0;
+    assert_ne!(chain.logits, learned.logits);
+    assert_eq!(chain, soft(&format!("{}{}", assistant(1.0), assistant(1.0))).0);
+}
+
+const OTHER: &str =
+    "architecture = { resolution = 8, stem_width = 8, stages = [{ width = 12 }] }\n";
 
 #[test]
 fn layers_that_are_named_stay_in_fp32() {

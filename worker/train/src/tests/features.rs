@@ -6,8 +6,9 @@ use edgesmith_search_space::Features;
 use super::*;
 use crate::backward::of_features;
 use crate::features::{Copied, attention, relations, stage_ends};
+use crate::hints::Regressor;
 
-const KINDS: [Features; 2] = [Features::Attention, Features::Relations];
+const KINDS: [Features; 3] = [Features::Attention, Features::Relations, Features::Hints];
 
 fn settings(features: Features, feature_weight: f64) -> Distillation {
     Distillation { features, feature_weight, ..Distillation::of_answers(0.5, 2.0) }
@@ -64,7 +65,23 @@ fn a_teachers_features_are_those_of_the_plain_loops() {
     }
     let read = graph.node(edgesmith_search_space::last_layer(&graph).unwrap()).inputs[0];
     expected.extend(&values[read.index()]);
-    assert_eq!((row.len(), features.width), (expected.len(), expected.len() - start));
+    let before = expected.len();
+    assert_eq!(features.width, before - start);
+    // The stage in the middle, in units of the root mean square over all images.
+    let hint = &values[stage_ends(&graph)[1].index()];
+    assert_eq!(features.hint.unwrap()[1..], [3, 3]);
+    let all: Vec<f64> = features
+        .numbers
+        .chunks(row.len())
+        .flat_map(|row| row[before..].iter().map(|x| f64::from(*x)))
+        .collect();
+    let square = all.iter().map(|x| x * x).sum::<f64>() / all.len() as f64;
+    assert!((square - 1.0).abs() < 1e-4, "{square}");
+    let length = |all: &mut dyn Iterator<Item = f64>| all.map(|x| x * x).sum::<f64>().sqrt();
+    let scale = length(&mut row[before..].iter().map(|x| f64::from(*x)))
+        / length(&mut hint.iter().copied());
+    expected.extend(hint.iter().map(|x| x * scale));
+    assert_eq!(row.len(), expected.len());
     for (a, b) in row.iter().zip(&expected) {
         assert!((f64::from(*a) - b).abs() < 1e-3 * b.abs().max(1.0), "{a} {b}");
     }
@@ -77,11 +94,14 @@ fn gradients_of_features_equal_the_slopes_of_their_losses() {
     let device = Device::flex().autodiff();
     let batch = 6;
     let images = noise(batch * graph.input().elements() as usize, 5);
-    let targets = FeatureTargets { maps: vec![[3, 3], [2, 2]], width: 5, numbers: Vec::new() };
+    let (maps, hint) = (vec![[3, 3], [2, 2]], Some([4, 3, 3]));
+    let targets = FeatureTargets { maps, width: 5, hint, numbers: Vec::new() };
     let rows: Vec<f32> = noise(batch * targets.row(), 6).into_iter().map(f32::abs).collect();
     for kind in KINDS {
         let copied = Copied::of(&graph, kind, &targets).unwrap();
         let wanted: Vec<_> = copied.values.iter().map(|(id, _)| *id).collect();
+        let channels = graph.shape(wanted[0]).channels() as usize;
+        let regressor = Regressor::new(channels, 4, [3; 32]);
         let forward = |weights: &Weights| {
             let network = Network::new(&graph, weights, &device);
             let images =
@@ -98,8 +118,13 @@ fn gradients_of_features_equal_the_slopes_of_their_losses() {
                     .collect();
                 let [_, channels, rows, columns] = value.dims();
                 let numbers = value.into_data().try_into_vec::<f32>().unwrap();
-                if kind == Features::Relations {
-                    return relations(&numbers, &wanted, batch).0;
+                match kind {
+                    Features::Relations => return relations(&numbers, &wanted, batch).0,
+                    Features::Hints => {
+                        let size = (batch, rows * columns);
+                        return regressor.clone().loss(&numbers, &wanted, size, 1.0).0;
+                    }
+                    Features::Attention | Features::None => {}
                 }
                 let mut maps = vec![0.0; batch * rows * columns];
                 for (place, x) in numbers.iter().enumerate() {
@@ -111,7 +136,8 @@ fn gradients_of_features_equal_the_slopes_of_their_losses() {
             3.0 * values.map(of).sum::<f64>()
         };
         let (network, values) = forward(&weights);
-        let besides = of_features(&copied, values, &rows, 3.0).unwrap();
+        let besides =
+            of_features(&copied, values, &rows, 3.0, Some(&mut regressor.clone())).unwrap();
         assert!((besides.loss - value(&weights)).abs() < 1e-5 * besides.loss.max(1.0));
         let gradients = besides.gradient.backward();
         let gradients =
@@ -196,6 +222,11 @@ fn features_that_do_not_fit_are_refused_before_the_training() {
     let mut other = soft.clone();
     other.features.as_mut().unwrap().maps = vec![[7, 7], [1, 1]];
     other.features.as_mut().unwrap().numbers.clear();
+    other.features.as_mut().unwrap().hint = Some([2, 7, 7]);
+    let error = learn(Features::Hints, &other, u32::MAX).unwrap_err().to_string();
+    assert!(error.contains("6x6, 3x3, 2x2 in the student and 7x7 in the teacher"), "{error}");
+    other.features.as_mut().unwrap().hint = None;
+    assert_eq!(learn(Features::Hints, &other, u32::MAX), Err(TrainError::NoFeatures));
     let error = learn(Features::Attention, &other, u32::MAX).unwrap_err().to_string();
     assert!(error.contains("6x6, 3x3, 2x2 in the student and 7x7, 1x1 in the teacher"), "{error}");
     let small = without_normalization();
