@@ -121,7 +121,7 @@ fn kept_of_stem(pruning: &Pruning) -> f64 {
     match &pruning.amount {
         Amount::Stage { shares } => 1.0 - shares.first().copied().unwrap_or(0.0),
         Amount::Layer { share } | Amount::Network { share, .. } => 1.0 - share,
-        Amount::Weights { .. } | Amount::TwoOfFour { .. } => 1.0,
+        Amount::Weights { .. } | Amount::TwoOfFour { .. } | Amount::Blocks { .. } => 1.0,
     }
 }
 

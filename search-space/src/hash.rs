@@ -59,7 +59,7 @@ fn hash_passes(recipe: &Recipe, mut network: Graph, content: &mut Content) {
     for pass in recipe.passes(&network) {
         match pass {
             Step::Prune(pruning) => {
-                known &= !matches!(pruning.amount, Amount::Network { .. });
+                known &= !pruning.amount.leaves_sizes_open();
                 hash_pruning(pruning, &network, known, content);
                 if known {
                     network = pruned(network, pruning);
@@ -84,8 +84,8 @@ fn hash_passes(recipe: &Recipe, mut network: Graph, content: &mut Content) {
 
 /// Hashes a pruning of a network whose sizes are `known`.
 fn hash_pruning(pruning: &Pruning, network: &Graph, known: bool, content: &mut Content) {
-    let Pruning { amount, importance, rounds, epochs, multiple_of } = pruning;
-    let only_sizes = *rounds == 1;
+    let Pruning { amount, importance, rounds, epochs, multiple_of, rewind } = pruning;
+    let only_sizes = pruning.trainings() == 0;
     match amount {
         Amount::Stage { .. } | Amount::Layer { .. } if known && only_sizes => {
             let size = |group: GroupSize| (group.channels, kept(network, group, pruning));
@@ -104,7 +104,8 @@ fn hash_pruning(pruning: &Pruning, network: &Graph, known: bool, content: &mut C
         Amount::Layer { .. }
         | Amount::Network { .. }
         | Amount::Weights { .. }
-        | Amount::TwoOfFour { .. } => {
+        | Amount::TwoOfFour { .. }
+        | Amount::Blocks { .. } => {
             content.write(format!("{amount:?}").as_bytes());
             // Nothing is trained after the last round.
             let epochs = if only_sizes { 0 } else { *epochs };
@@ -112,6 +113,9 @@ fn hash_pruning(pruning: &Pruning, network: &Graph, known: bool, content: &mut C
         }
     }
     importance.hash(content);
+    if !rewind.is_none() {
+        rewind.hash(content);
+    }
 }
 
 fn hash_cell(space: &CellSpace, genotype: &Genotype) -> CanonicalHash {

@@ -48,15 +48,15 @@ pub use lower::EPSILON;
 pub use mistakes::SpaceError;
 pub use model::{
     Base, BlockOption, Further, Head, ModelDefinition, ModelSpace, ResidualBlock, Variant,
-    last_layer, layer_names, residual_blocks, stage_count, with_stages,
+    last_layer, layer_names, leave_out, residual_blocks, stage_count, with_stages,
 };
 pub use network_space::NetworkSpace;
 pub use pruning::pruned;
 pub use recipe::{
     Among, Amount, Answers, ClusterSpace, Clustering, Counted, Course, DistilSpace, Distillation,
-    Features, FineTuneSpace, FineTuning, FlatRecipe, Granularity, Importance, Precision,
+    Features, FineTuneSpace, FineTuning, FlatRecipe, Granularity, Importance, Multiple, Precision,
     PruneSpace, PruneUnit, Pruning, QuantizeSpace, Quantizing, RangeRule, Recipe, RecipeSpace,
-    Rounding, Scheduled, Scope, Step, StepSpace,
+    Rewind, Rounding, Scheduled, Scope, Shrink, Step, StepSpace,
 };
 pub use space::{Choice, Genotype, GenotypeError, NameError, Space};
 pub use staged::{SpaceDefinition, StageSpace, StagedSpace};

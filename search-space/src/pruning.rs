@@ -3,19 +3,21 @@
 
 use edgesmith_graph::{Graph, GroupSize, Role};
 
+use crate::model::residual_blocks;
 use crate::{Among, Amount, Counted, Pruning};
 
 /// How many channels of a group a pruning in one go keeps: `round(channels * (1 - share))`, at
 /// least one, rounded up to the pruning's multiple. Groups of channels that may not be removed
 /// keep all, and so do all if single weights go. `None` if the channels of the whole network
-/// compete: then their importance decides.
+/// compete, or its blocks: then their importance decides.
 pub fn kept(graph: &Graph, group: impl Into<GroupSize>, pruning: &Pruning) -> Option<usize> {
-    let multiple = pruning.multiple_of as usize;
+    let multiple = pruning.multiple_of.at_least();
     match &pruning.amount {
         Amount::Stage { shares } => Some(kept_of_stage(graph, group, shares, multiple)),
         Amount::Layer { share } => Some(kept_of_layer(group.into(), *share, multiple)),
         Amount::Network { .. } => None,
         Amount::Weights { .. } | Amount::TwoOfFour { .. } => Some(group.into().channels),
+        Amount::Blocks { .. } => None,
     }
 }
 
@@ -34,7 +36,7 @@ pub fn pruned(graph: Graph, pruning: &Pruning) -> Graph {
     if pruning.amount.is_nothing() {
         return graph;
     }
-    let multiple = pruning.multiple_of as usize;
+    let multiple = pruning.multiple_of.at_least();
     let shrunk = match &pruning.amount {
         Amount::Stage { shares } => {
             graph.shrunk(|graph, group| kept_of_stage(graph, group, shares, multiple))
@@ -44,7 +46,8 @@ pub fn pruned(graph: Graph, pruning: &Pruning) -> Graph {
             let share = equal_share(&graph, *counted, *share);
             graph.shrunk(|_, group| kept_of_layer(group, share, multiple))
         }
-        Amount::Weights { .. } | Amount::TwoOfFour { .. } => return graph,
+        // Which blocks go is not known, so all stay in the estimate.
+        Amount::Weights { .. } | Amount::TwoOfFour { .. } | Amount::Blocks { .. } => return graph,
     };
     shrunk.expect("every group keeps a channel, and no channel that may not be removed goes")
 }
@@ -71,6 +74,7 @@ pub fn removes(graph: &Graph, pruning: &Pruning) -> bool {
         }
         // Of fewer than three inputs, both stay.
         Amount::TwoOfFour { .. } => weights().any(|weight| weight.shape[1] > 2),
+        Amount::Blocks { .. } => !residual_blocks(graph).is_empty(),
     }
 }
 
@@ -98,7 +102,9 @@ fn kept_of_layer(group: GroupSize, share: f64, multiple: usize) -> usize {
 fn equal_share(graph: &Graph, counted: Counted, share: f64) -> f64 {
     let count = |graph: &Graph| match counted {
         Counted::Macs => graph.cost().macs,
-        Counted::Parameters => graph.cost().parameters,
+        // About the same share of bytes and of time goes with them.
+        Counted::Parameters | Counted::Bytes => graph.cost().parameters,
+        Counted::Latency => graph.cost().macs,
         Counted::Channels => unreachable!("their share is that of each group"),
     };
     if counted == Counted::Channels {

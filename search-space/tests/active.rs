@@ -3,7 +3,7 @@
 use edgesmith_search_space::{
     Activation, CellIdentity, CellSpace, DataShape, DistilSpace, FineTuneSpace, FlatRecipe,
     Genotype, Importance, Operation, Precision, PruneSpace, PruneUnit, QuantizeSpace, RangeRule,
-    RecipeSpace, Scope, Skip, Space, SpaceDefinition, StageSpace, StagedSpace, StepSpace,
+    RecipeSpace, Rewind, Scope, Skip, Space, SpaceDefinition, StageSpace, StagedSpace, StepSpace,
 };
 use proptest::prelude::*;
 use rand::SeedableRng as _;
@@ -50,12 +50,13 @@ fn prune(of: Scope, share: &[f64]) -> StepSpace {
         importance: vec![Importance::L1, Importance::L2],
         rounds: vec![1, 2],
         epochs: vec![1, 2],
-        multiple_of: vec![1, 4],
+        multiple_of: vec![1.into(), 4.into()],
+        rewind: vec![Rewind::None],
     })
 }
 
 fn tune() -> FineTuneSpace {
-    FineTuneSpace { epochs: vec![0, 1, 2], learning_rate: vec![0.1, 0.2] }
+    FineTuneSpace::plain(vec![0, 1, 2], vec![0.1, 0.2])
 }
 
 /// Every step with every setting searched.

@@ -309,7 +309,8 @@ fn recipe(recipe: &Recipe) -> RecipeDocument<'_> {
         Amount::Layer { .. }
         | Amount::Network { .. }
         | Amount::Weights { .. }
-        | Amount::TwoOfFour { .. } => None,
+        | Amount::TwoOfFour { .. }
+        | Amount::Blocks { .. } => None,
     });
     RecipeDocument {
         prune: shares.unwrap_or_default(),

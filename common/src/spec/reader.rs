@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::str::FromStr;
 
-use edgesmith_search_space::Scheduled;
+use edgesmith_search_space::{Multiple, Scheduled};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -396,6 +396,18 @@ impl Scalar for f64 {
             _ => return None,
         };
         number.is_finite().then_some(number)
+    }
+}
+
+impl Scalar for Multiple {
+    const EXPECTED_FIELD: &'static str = "give a whole number, 0 or more, or \"auto\"";
+
+    fn read(value: &DeValue) -> Option<Self> {
+        match value.as_str() {
+            Some(Multiple::AUTO) => Some(Multiple::Auto),
+            Some(_) => None,
+            None => u32::read(value).map(Multiple::Of),
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! `[recipe]` in a study file: steps in order, or the four lists of the short form.
 
 use edgesmith_search_space::{
-    Answers, ClusterSpace, DistilSpace, Features, FineTuneSpace, FlatRecipe, Importance, Precision,
-    PruneSpace, PruneUnit, QuantizeSpace, RecipeSpace, Scope, StepSpace,
+    Answers, ClusterSpace, DistilSpace, Features, FineTuneSpace, FlatRecipe, Importance, Multiple,
+    Precision, PruneSpace, PruneUnit, QuantizeSpace, RecipeSpace, Rewind, Scope, StepSpace,
 };
 use toml::de::DeValue;
 
@@ -13,7 +13,7 @@ use super::space::{Places, names, places_of};
 const LISTS: [&str; 4] = ["prune", "precision", "alpha", "temperature"];
 
 /// The settings of steps.
-const SETTINGS: [&str; 24] = [
+const SETTINGS: [&str; 27] = [
     "pass",
     "of",
     "alpha",
@@ -26,7 +26,10 @@ const SETTINGS: [&str; 24] = [
     "rounds",
     "epochs",
     "multiple_of",
+    "rewind",
     "learning_rate",
+    "shrink",
+    "shrink_by",
     "clusters",
     "precision",
     "calibration",
@@ -115,18 +118,31 @@ fn read_step(step: &mut Table, m: &mut Mistakes) -> Option<StepSpace> {
                 PruneUnit::Channels => (0.0, Importance::Taylor),
                 PruneUnit::Weights => (0.0, Importance::L1),
                 PruneUnit::TwoOfFour => (0.5, Importance::L1),
+                PruneUnit::Blocks => (0.0, Importance::Output),
+            };
+            let of = match unit {
+                PruneUnit::Channels | PruneUnit::Weights | PruneUnit::TwoOfFour => Scope::Layer,
+                PruneUnit::Blocks => Scope::Macs,
             };
             StepSpace::Prune(PruneSpace {
                 unit,
-                of: step.parsed("of", m).unwrap_or(Scope::Layer),
+                of: step.parsed("of", m).unwrap_or(of),
                 share: step.list("share", m).unwrap_or_else(|| vec![share]),
                 importance: names(step, "importance", m).unwrap_or_else(|| vec![importance]),
                 rounds: step.list("rounds", m).unwrap_or_else(|| vec![1]),
                 epochs: step.list("epochs", m).unwrap_or_else(|| vec![1]),
-                multiple_of: step.list("multiple_of", m).unwrap_or_else(|| vec![1]),
+                multiple_of: step.list("multiple_of", m).unwrap_or_else(|| vec![Multiple::ONE]),
+                rewind: names(step, "rewind", m).unwrap_or_else(|| vec![Rewind::None]),
             })
         }
-        "fine-tune" => StepSpace::FineTune(read_training(step, m)),
+        "fine-tune" => {
+            let usual = read_training(step, m);
+            StepSpace::FineTune(FineTuneSpace {
+                shrink: names(step, "shrink", m).unwrap_or(usual.shrink),
+                shrink_by: step.list("shrink_by", m).unwrap_or(usual.shrink_by),
+                ..usual
+            })
+        }
         "cluster" => StepSpace::Cluster(ClusterSpace {
             clusters: step.list("clusters", m).unwrap_or_else(|| vec![16]),
         }),
@@ -177,8 +193,8 @@ fn constants(recipe: &mut Table, name: &'static str, m: &mut Mistakes) -> Option
 }
 
 fn read_training(step: &mut Table, m: &mut Mistakes) -> FineTuneSpace {
-    FineTuneSpace {
-        epochs: step.list("epochs", m).unwrap_or_default(),
-        learning_rate: step.list("learning_rate", m).unwrap_or_default(),
-    }
+    FineTuneSpace::plain(
+        step.list("epochs", m).unwrap_or_default(),
+        step.list("learning_rate", m).unwrap_or_default(),
+    )
 }

@@ -24,7 +24,7 @@ use crate::{
 };
 
 pub use self::head::last_layer;
-pub use self::stages::{ResidualBlock, residual_blocks, stage_count, with_stages};
+pub use self::stages::{ResidualBlock, leave_out, residual_blocks, stage_count, with_stages};
 pub use self::variant::{Base, Variant};
 
 /// The options that a study offers around an imported network. No list has a value twice.

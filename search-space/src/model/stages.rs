@@ -1,7 +1,7 @@
 //! Where the nodes of an imported network stand: stages and residual blocks, found from its
 //! structure. Nothing here changes what a network computes.
 
-use edgesmith_graph::{Add, Graph, NodeId, Op, Place, ValueId};
+use edgesmith_graph::{Add, Graph, GraphError, NodeId, Op, Place, Rebuild, ValueId};
 
 /// Most stages. Further changes of resolution begin no new stage.
 const MAX_STAGES: u32 = 16;
@@ -90,6 +90,35 @@ pub fn residual_blocks(graph: &Graph) -> Vec<ResidualBlock> {
     }
     found.reverse();
     found
+}
+
+/// A network without some of its [`residual_blocks`]: the input of each stands for its output.
+///
+/// # Errors
+/// If what is left is no network.
+pub fn leave_out(graph: &Graph, blocks: &[&ResidualBlock]) -> Result<Graph, GraphError> {
+    let mut rebuild = Rebuild::new(graph);
+    copy_without(&mut rebuild, graph, blocks)?;
+    rebuild.finish()
+}
+
+/// Copies all nodes but those of these blocks.
+pub(super) fn copy_without(
+    rebuild: &mut Rebuild<'_>,
+    graph: &Graph,
+    blocks: &[&ResidualBlock],
+) -> Result<(), GraphError> {
+    for (id, node) in graph.nodes() {
+        match blocks.iter().find(|block| block.nodes.contains(&id)) {
+            Some(block) if block.nodes.last() == Some(&id) => {
+                let stands_for = rebuild.value(block.input);
+                rebuild.replace(node.output, stands_for);
+            }
+            Some(_) => {}
+            None => rebuild.copy(id)?,
+        }
+    }
+    Ok(())
 }
 
 /// The nodes between a value and another that is computed from it alone, in order. `None` if it

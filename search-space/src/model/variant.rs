@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use edgesmith_graph::{Graph, GraphError, GroupSize, Rebuild, Shape};
 
-use super::stages::ResidualBlock;
+use super::stages::{ResidualBlock, copy_without};
 use crate::active::Outline;
 use crate::pruning::{kept, pruned};
 use crate::{ArchitectureError, Pruning};
@@ -92,16 +92,7 @@ impl Variant {
         let mut rebuild = Rebuild::with_inputs(base, &[shape]);
         let left_out: Vec<&ResidualBlock> =
             self.left_out.iter().map(|&index| &self.base.blocks[index]).collect();
-        for (id, node) in base.nodes() {
-            match left_out.iter().find(|block| block.nodes.contains(&id)) {
-                Some(block) if block.nodes.last() == Some(&id) => {
-                    let stands_for = rebuild.value(block.input);
-                    rebuild.replace(node.output, stands_for);
-                }
-                Some(_) => {}
-                None => rebuild.copy(id)?,
-            }
-        }
+        copy_without(&mut rebuild, base, &left_out)?;
         rebuild.finish()
     }
 }

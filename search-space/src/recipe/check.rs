@@ -1,8 +1,8 @@
 //! What the options of a recipe may be, in new studies and in recorded ones.
 
 use super::{
-    Granularity, Importance, PruneSpace, PruneUnit, RecipeSpace, Rounding, Scheduled, Scope,
-    StepSpace,
+    Granularity, Importance, Multiple, PruneSpace, PruneUnit, RecipeSpace, Rounding, Scheduled,
+    Scope, StepSpace,
 };
 use crate::mistakes::Errors;
 
@@ -50,13 +50,11 @@ pub fn check_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
                 errors.check(&at("rounds"), &s.rounds, rounds, "a number from 1 to 100");
                 let epochs = |v: &u32| *v <= 10_000;
                 errors.check(&at("epochs"), &s.epochs, epochs, "a number from 0 to 10000");
-                let multiple = |v: &u32| (1..=256).contains(v);
-                errors.check(
-                    &at("multiple_of"),
-                    &s.multiple_of,
-                    multiple,
-                    "a number from 1 to 256",
-                );
+                let multiple = |v: &Multiple| v.known().is_none_or(|v| v.get() <= 256);
+                let multiple = |v: &Multiple| *v != Multiple::Of(0) && multiple(v);
+                let text = "a number from 1 to 256, or \"auto\"";
+                errors.check(&at("multiple_of"), &s.multiple_of, multiple, text);
+                errors.check(&at("rewind"), &s.rewind, |_| true, "");
                 for (setting, text) in unsuited(s) {
                     errors.push(&at(setting), text);
                 }
@@ -71,10 +69,15 @@ pub fn check_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
                     let text = "a number from 1e-9 to 1000";
                     errors.check(&at("learning_rate"), &s.learning_rate, rate, text);
                 }
+                errors.check(&at("shrink"), &s.shrink, |_| true, "");
+                let weight = |v: &f64| *v > 0.0 && *v <= 1000.0;
+                let text = "a number above 0 and at most 1000";
+                errors.check(&at("shrink_by"), &s.shrink_by, weight, text);
             }
             StepSpace::Cluster(s) => {
-                let clusters = |v: &u32| (2..=256).contains(v);
-                errors.check(&at("clusters"), &s.clusters, clusters, "a number from 2 to 256");
+                let clusters = |v: &u32| *v == 0 || (2..=256).contains(v);
+                let text = "a number from 2 to 256, or 0 for none";
+                errors.check(&at("clusters"), &s.clusters, clusters, text);
             }
             StepSpace::Quantize(s) => {
                 errors.check(&at("precision"), &s.precision, |_| true, "");
@@ -136,7 +139,9 @@ pub fn check_recorded_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
                 errors.check_recorded(&at("importance"), &s.importance, |_| true);
                 errors.check_recorded(&at("rounds"), &s.rounds, |v| (1..=100).contains(v));
                 errors.check_recorded(&at("epochs"), &s.epochs, count);
-                errors.check_recorded(&at("multiple_of"), &s.multiple_of, |v| *v > 0 && count(v));
+                let multiple = |v: &Multiple| *v != Multiple::Of(0);
+                errors.check_recorded(&at("multiple_of"), &s.multiple_of, multiple);
+                errors.check_recorded(&at("rewind"), &s.rewind, |_| true);
                 for (setting, text) in unsuited(s) {
                     errors.push(&at(setting), text);
                 }
@@ -148,9 +153,12 @@ pub fn check_recorded_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
                 if !s.learning_rate.is_empty() {
                     errors.check_recorded(&at("learning_rate"), &s.learning_rate, finite);
                 }
+                errors.check_recorded(&at("shrink"), &s.shrink, |_| true);
+                errors.check_recorded(&at("shrink_by"), &s.shrink_by, finite);
             }
             StepSpace::Cluster(s) => {
-                errors.check_recorded(&at("clusters"), &s.clusters, |v| (2..=256).contains(v));
+                let clusters = |v: &u32| *v == 0 || (2..=256).contains(v);
+                errors.check_recorded(&at("clusters"), &s.clusters, clusters);
             }
             StepSpace::Quantize(s) => {
                 errors.check_recorded(&at("precision"), &s.precision, |_| true);
@@ -174,10 +182,11 @@ pub fn check_recorded_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
     }
 }
 
-/// The settings of a pruning of single weights that have no meaning for them: each with a sentence.
+/// The settings of a pruning that have no meaning for what it removes: each with a sentence.
 fn unsuited(space: &PruneSpace) -> Vec<(&'static str, String)> {
     let name = match space.unit {
-        PruneUnit::Channels => return Vec::new(),
+        PruneUnit::Channels => return unsuited_to_channels(space),
+        PruneUnit::Blocks => return unsuited_to_blocks(space),
         PruneUnit::Weights | PruneUnit::TwoOfFour => space.unit.name(),
     };
     let mut mistakes = Vec::new();
@@ -203,7 +212,7 @@ fn unsuited(space: &PruneSpace) -> Vec<(&'static str, String)> {
         );
         push("importance", text);
     }
-    if space.multiple_of.iter().any(|multiple| *multiple != 1) {
+    if space.multiple_of.iter().any(|multiple| *multiple != Multiple::ONE) {
         let text = format!(
             "multiples are of channels; leave the setting out with granularity = \"{name}\""
         );
@@ -226,6 +235,52 @@ fn unsuited(space: &PruneSpace) -> Vec<(&'static str, String)> {
     mistakes
 }
 
+fn unsuited_to_channels(space: &PruneSpace) -> Vec<(&'static str, String)> {
+    let mut mistakes = Vec::new();
+    if space.importance.contains(&Importance::Output) {
+        let text = "\"output\" ranks blocks only; use it with granularity = \"blocks\"";
+        mistakes.push(("importance", text.to_owned()));
+    }
+    let fixed = matches!(space.of, Scope::Stage | Scope::Layer);
+    if fixed && space.multiple_of.contains(&Multiple::Auto) {
+        let text = format!(
+            "\"auto\" is measured, but with of = \"{}\" sizes have to follow from the recipe; use \
+             a number, or a share of the whole network such as of = \"macs\"",
+            space.of
+        );
+        mistakes.push(("multiple_of", text));
+    }
+    mistakes
+}
+
+fn unsuited_to_blocks(space: &PruneSpace) -> Vec<(&'static str, String)> {
+    let mut mistakes = Vec::new();
+    match space.of {
+        Scope::Macs | Scope::Parameters | Scope::Bytes | Scope::Latency => {}
+        Scope::Stage | Scope::Layer | Scope::Channels => {
+            let text = format!(
+                "\"{}\" counts channels; with granularity = \"blocks\" use \"macs\", \
+                 \"parameters\", \"bytes\" or \"latency\"",
+                space.of
+            );
+            mistakes.push(("of", text));
+        }
+    }
+    let ranks = |one: &Importance| matches!(one, Importance::Output | Importance::Random);
+    for importance in space.importance.iter().filter(|one| !ranks(one)) {
+        let text = format!(
+            "\"{importance}\" ranks channels; with granularity = \"blocks\" use \"output\" or \
+             \"random\""
+        );
+        mistakes.push(("importance", text));
+    }
+    if space.multiple_of.iter().any(|multiple| *multiple != Multiple::ONE) {
+        let text = "multiples are of channels; leave the setting out with granularity = \"blocks\"";
+        mistakes.push(("multiple_of", text.to_owned()));
+    }
+    mistakes
+}
+
 /// The steps that remove channels after one that keeps two of four inputs: each with a sentence.
 /// The inputs that are left would make other groups of four, with three or four weights in some.
 fn regrouped(steps: &[StepSpace]) -> Vec<(usize, String)> {
@@ -242,7 +297,10 @@ fn regrouped(steps: &[StepSpace]) -> Vec<(usize, String)> {
                 );
                 mistakes.push((i, text));
             }
-            (PruneUnit::Channels | PruneUnit::Weights | PruneUnit::TwoOfFour, _) => {}
+            (
+                PruneUnit::Channels | PruneUnit::Weights | PruneUnit::TwoOfFour | PruneUnit::Blocks,
+                _,
+            ) => {}
         }
     }
     mistakes
@@ -279,14 +337,25 @@ fn misplaced(steps: &[StepSpace]) -> Vec<(usize, &'static str, String)> {
             (_, _) => {}
         }
         let Some(first) = clustered else {
-            clustered = matches!(step, StepSpace::Cluster(_)).then_some(i);
+            // Where there may be none, what does not fit them is left out with them.
+            clustered = match step {
+                StepSpace::Cluster(s) if !s.clusters.contains(&0) => Some(i),
+                StepSpace::Cluster(_)
+                | StepSpace::Distil(_)
+                | StepSpace::Prune(_)
+                | StepSpace::FineTune(_)
+                | StepSpace::Quantize(_)
+                | StepSpace::QuantizeAwareTrain(_) => None,
+            };
             continue;
         };
         match step {
             StepSpace::Cluster(_) => {
                 push(format!("steps[{first}] clusters already; keep one of the two"));
             }
-            StepSpace::Prune(_) | StepSpace::FineTune(_) => push(format!(
+            // Weights of one cluster learn together.
+            StepSpace::FineTune(_) => {}
+            StepSpace::Prune(_) => push(format!(
                 "it would take the weights out of the clusters of steps[{first}]; put {} before it",
                 step.pass()
             )),

@@ -2,6 +2,7 @@
 //! done, not how; workers do it.
 
 mod check;
+mod multiple;
 mod names;
 mod scheduled;
 mod space;
@@ -15,9 +16,10 @@ use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 
 pub(crate) use self::check::{check_recipe, check_recorded_recipe};
+pub use self::multiple::Multiple;
 pub use self::names::{
     Among, Answers, Counted, Course, Features, Granularity, Importance, Precision, PruneUnit,
-    RangeRule, Rounding, Scope,
+    RangeRule, Rewind, Rounding, Scope, Shrink,
 };
 pub use self::scheduled::Scheduled;
 pub use self::space::{
@@ -85,11 +87,15 @@ pub struct Pruning {
     /// In how many rounds, at least 1. The shares after each follow the cubic schedule of
     /// Zhu & Gupta (2017).
     pub rounds: u32,
-    /// Epochs of training after each round but the last.
+    /// Epochs of training after each round but the last, or with `rewind` after each.
     pub epochs: u32,
-    /// The numbers of channels that stay are rounded up to multiples of this; at least 1. It does
-    /// not matter for single weights.
-    pub multiple_of: u32,
+    /// The numbers of channels that stay are rounded up to multiples of this. It does not matter
+    /// for single weights and blocks.
+    pub multiple_of: Multiple,
+    /// What the trainings after each round go back to. If anything, one follows the last round,
+    /// too.
+    #[serde(skip_serializing_if = "Rewind::is_none")]
+    pub rewind: Rewind,
 }
 
 /// How many channels or single weights go.
@@ -127,15 +133,29 @@ pub enum Amount {
         /// 0.5, or 0 for none.
         share: f64,
     },
+    /// Residual blocks go, the least important ones first, until this share of the network is gone,
+    /// in `0.0..1.0`, or none is left.
+    Blocks {
+        /// Of what; not of channels.
+        counted: Counted,
+        /// How much of it.
+        share: f64,
+    },
 }
 
 /// A training after the first.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Clone, Copy, PartialEq, Serialize)]
 pub struct FineTuning {
     /// Passes over the training images; `None`: as many as the study says for fine-tuning.
     pub epochs: Option<u32>,
     /// `None`: the one that the study says for fine-tuning.
     pub learning_rate: Option<f64>,
+    /// What becomes small along with the loss.
+    #[serde(skip_serializing_if = "Shrink::is_none")]
+    pub shrink: Shrink,
+    /// What its norm is multiplied with before it is added to the loss; 0 if nothing shrinks.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub shrink_by: f64,
 }
 
 /// How weights become a few numbers (Han et al. 2016).
@@ -205,6 +225,7 @@ impl Recipe {
             Step::Prune(pruning) => match pruning.amount {
                 Amount::Stage { .. } | Amount::Layer { .. } => true,
                 Amount::Network { share, .. } => share == 0.0,
+                Amount::Blocks { share, .. } => share == 0.0,
                 // They change no size.
                 Amount::Weights { .. } | Amount::TwoOfFour { .. } => true,
             },
@@ -233,7 +254,7 @@ impl Recipe {
                         pruning::removes(&graph, pruning)
                     };
                     if acts && !estimated {
-                        estimated = matches!(pruning.amount, Amount::Network { .. });
+                        estimated = pruning.amount.leaves_sizes_open();
                         graph = pruning::pruned(graph, pruning);
                     }
                     removed = Some(removed == Some(true) || acts);
@@ -266,7 +287,36 @@ impl Pruning {
 
     /// In one round, by the L1 norm.
     pub fn by_norm(amount: Amount) -> Self {
-        Self { amount, importance: Importance::L1, rounds: 1, epochs: 0, multiple_of: 1 }
+        let (importance, multiple_of, rewind) = (Importance::L1, Multiple::ONE, Rewind::None);
+        Self { amount, importance, rounds: 1, epochs: 0, multiple_of, rewind }
+    }
+
+    /// How many trainings it has.
+    pub fn trainings(&self) -> u32 {
+        if self.rewind.is_none() { self.rounds - 1 } else { self.rounds }
+    }
+}
+
+impl FineTuning {
+    /// Of so many epochs, or as many as the study says, at the rate that the study says.
+    pub fn of(epochs: Option<u32>) -> Self {
+        Self { epochs, learning_rate: None, shrink: Shrink::None, shrink_by: 0.0 }
+    }
+}
+
+impl Rewind {
+    /// Whether trainings are fine-tunings.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    pub fn is_none(&self) -> bool {
+        *self == Rewind::None
+    }
+}
+
+impl Shrink {
+    /// Whether nothing shrinks.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    pub fn is_none(&self) -> bool {
+        *self == Shrink::None
     }
 }
 
@@ -286,6 +336,9 @@ impl Amount {
             Amount::Weights { among, share } => {
                 Amount::Weights { among: *among, share: share * part }
             }
+            Amount::Blocks { counted, share } => {
+                Amount::Blocks { counted: *counted, share: share * part }
+            }
             // It has one round.
             Amount::TwoOfFour { share } => Amount::TwoOfFour { share: *share },
         }
@@ -298,7 +351,31 @@ impl Amount {
             Amount::Layer { share }
             | Amount::Network { share, .. }
             | Amount::Weights { share, .. }
+            | Amount::Blocks { share, .. }
             | Amount::TwoOfFour { share } => *share == 0.0,
+        }
+    }
+
+    /// The largest share that goes.
+    pub fn share(&self) -> f64 {
+        match self {
+            Amount::Stage { shares } => shares.iter().copied().fold(0.0, f64::max),
+            Amount::Layer { share }
+            | Amount::Network { share, .. }
+            | Amount::Weights { share, .. }
+            | Amount::Blocks { share, .. }
+            | Amount::TwoOfFour { share } => *share,
+        }
+    }
+
+    /// Whether only the weights decide what stays of each layer.
+    pub fn leaves_sizes_open(&self) -> bool {
+        match self {
+            Amount::Network { .. } | Amount::Blocks { .. } => true,
+            Amount::Stage { .. }
+            | Amount::Layer { .. }
+            | Amount::Weights { .. }
+            | Amount::TwoOfFour { .. } => false,
         }
     }
 
@@ -310,6 +387,7 @@ impl Amount {
             }
             Amount::Weights { .. } => PruneUnit::Weights,
             Amount::TwoOfFour { .. } => PruneUnit::TwoOfFour,
+            Amount::Blocks { .. } => PruneUnit::Blocks,
         }
     }
 }
@@ -355,6 +433,18 @@ impl fmt::Debug for Distillation {
         };
         if !self.features.is_none() {
             all.field("features", &self.features).field("feature_weight", &self.feature_weight);
+        }
+        all.finish()
+    }
+}
+
+/// Without what shrinks as before anything did, because hashes of candidates are made of it.
+impl fmt::Debug for FineTuning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut all = f.debug_struct("FineTuning");
+        all.field("epochs", &self.epochs).field("learning_rate", &self.learning_rate);
+        if !self.shrink.is_none() {
+            all.field("shrink", &self.shrink).field("shrink_by", &self.shrink_by);
         }
         all.finish()
     }
@@ -408,6 +498,11 @@ impl Serialize for Amount {
                 map.serialize_entry("of", Scope::Layer.name())?;
                 map.serialize_entry("share", share)?;
             }
+            Amount::Blocks { counted, share } => {
+                map.serialize_entry("granularity", self.unit().name())?;
+                map.serialize_entry("of", counted.name())?;
+                map.serialize_entry("share", share)?;
+            }
         }
         map.end()
     }
@@ -420,12 +515,17 @@ impl fmt::Display for Recipe {
             Step::Prune(pruning) if !pruning.amount.is_nothing() => write!(f, " {pruning}"),
             Step::Cluster(Clustering { clusters }) => write!(f, " cluster {clusters}"),
             Step::Quantize(quantizing) => quantizing.fmt(f),
-            Step::FineTune(FineTuning { epochs: Some(epochs), .. }) => write!(f, " tune {epochs}"),
+            Step::FineTune(FineTuning { epochs, shrink, shrink_by, .. }) => {
+                if let Some(epochs) = epochs {
+                    write!(f, " tune {epochs}")?;
+                }
+                if shrink.is_none() { Ok(()) } else { write!(f, " shrink {shrink} x{shrink_by}") }
+            }
             Step::QuantizeAwareTrain(FineTuning { epochs, .. }) => {
                 f.write_str(" qat")?;
                 epochs.map_or(Ok(()), |epochs| write!(f, " {epochs}"))
             }
-            Step::Prune(_) | Step::FineTune(_) | Step::Distil(_) => Ok(()),
+            Step::Prune(_) | Step::Distil(_) => Ok(()),
         })?;
         self.steps.iter().try_for_each(|step| match step {
             Step::Distil(d) => {
@@ -461,15 +561,29 @@ impl fmt::Display for Pruning {
                 write!(f, "{}% of weights", percent(share))?;
             }
             Amount::TwoOfFour { .. } => f.write_str("2:4")?,
+            Amount::Blocks { counted, share } => {
+                write!(f, "blocks with {}% of {counted}", percent(share))?;
+            }
         }
-        if self.importance != Importance::L1 {
+        let usual = match self.amount.unit() {
+            PruneUnit::Channels | PruneUnit::Weights | PruneUnit::TwoOfFour => Importance::L1,
+            PruneUnit::Blocks => Importance::Output,
+        };
+        if self.importance != usual {
             write!(f, " by {}", self.importance)?;
         }
-        if self.multiple_of > 1 {
-            write!(f, " to multiples of {}", self.multiple_of)?;
+        match self.multiple_of {
+            Multiple::ONE => {}
+            Multiple::Of(multiple) => write!(f, " to multiples of {multiple}")?,
+            Multiple::Auto => f.write_str(" to fast multiples")?,
         }
         if self.rounds > 1 {
             write!(f, " in {} rounds", self.rounds)?;
+        }
+        match self.rewind {
+            Rewind::None => {}
+            Rewind::Rate => f.write_str(" rewound in rate")?,
+            Rewind::Weights => f.write_str(" rewound")?,
         }
         Ok(())
     }

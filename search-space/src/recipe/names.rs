@@ -35,6 +35,9 @@ pub enum Importance {
     Influence,
     /// Chance: the control.
     Random,
+    /// How far the outputs move without a block: the mean square of their change, over training
+    /// images. Of blocks only.
+    Output,
 }
 
 /// What a share of a pruning is a share of.
@@ -51,6 +54,10 @@ pub enum Scope {
     Macs,
     /// The weights and biases of the network.
     Parameters,
+    /// The bytes of the model file that the network would be.
+    Bytes,
+    /// The time that the network takes in the engine, measured where the pass runs.
+    Latency,
 }
 
 /// What a pruning removes.
@@ -65,6 +72,33 @@ pub enum PruneUnit {
     /// Two of each four weights that follow each other along the inputs of a filter.
     #[serde(rename = "2:4")]
     TwoOfFour,
+    /// Whole residual blocks; the network gets shallower.
+    #[serde(rename = "blocks")]
+    Blocks,
+}
+
+/// What trainings within a pruning go back to (Renda et al. 2020).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rewind {
+    /// Nothing: they are fine-tunings.
+    None,
+    /// The learning rates at the end of the first training.
+    Rate,
+    /// These, and the weights that the network had then.
+    Weights,
+}
+
+/// What a training makes small along with its loss, so that it can be removed afterwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shrink {
+    /// Nothing.
+    None,
+    /// The scales of batch normalisation, by their magnitudes (Liu et al. 2017).
+    Scales,
+    /// The filters that may be removed, each as a group by its norm (Wen et al. 2016).
+    Filters,
 }
 
 /// Which single weights compete with each other.
@@ -87,6 +121,10 @@ pub enum Counted {
     Macs,
     /// Weights and biases.
     Parameters,
+    /// Bytes of the model file.
+    Bytes,
+    /// Measured time.
+    Latency,
 }
 
 /// How the range of a value is found on the calibration images.
@@ -164,17 +202,23 @@ named!(Precision, "precision": Fp32 "fp32", Int8 "int8");
 named!(
     Importance, "importance":
     L1 "l1", L2 "l2", Scale "scale", Taylor "taylor", GeometricMedian "geometric-median",
-    Activity "activity", Influence "influence", Random "random"
+    Activity "activity", Influence "influence", Random "random", Output "output"
 );
 named!(
     Scope, "scope":
-    Stage "stage", Layer "layer", Channels "channels", Macs "macs", Parameters "parameters"
+    Stage "stage", Layer "layer", Channels "channels", Macs "macs", Parameters "parameters",
+    Bytes "bytes", Latency "latency"
 );
 named!(
     PruneUnit, "granularity":
-    Channels "channels", Weights "weights", TwoOfFour "2:4"
+    Channels "channels", Weights "weights", TwoOfFour "2:4", Blocks "blocks"
 );
-named!(Counted, "unit": Channels "channels", Macs "macs", Parameters "parameters");
+named!(Rewind, "point to go back to": None "none", Rate "rate", Weights "weights");
+named!(Shrink, "thing that shrinks": None "none", Scales "scales", Filters "filters");
+named!(
+    Counted, "unit":
+    Channels "channels", Macs "macs", Parameters "parameters", Bytes "bytes", Latency "latency"
+);
 named!(
     RangeRule, "calibration":
     Mse "mse", MinMax "min-max", Percentile "percentile", Entropy "entropy"

@@ -5,8 +5,8 @@ use std::fmt;
 
 use super::{
     Among, Amount, Answers, Clustering, Counted, Distillation, Features, FineTuning, Granularity,
-    Importance, Precision, PruneUnit, Pruning, Quantizing, RangeRule, Recipe, Rounding, Scheduled,
-    Scope, Step,
+    Importance, Multiple, Precision, PruneUnit, Pruning, Quantizing, RangeRule, Recipe, Rewind,
+    Rounding, Scheduled, Scope, Shrink, Step,
 };
 use crate::Choice;
 use crate::active::{Anything, Outline, Reader};
@@ -93,8 +93,10 @@ pub struct PruneSpace {
     pub rounds: Vec<u32>,
     /// Epochs between rounds.
     pub epochs: Vec<u32>,
-    /// Numbers that channels are multiples of.
-    pub multiple_of: Vec<u32>,
+    /// What channels are multiples of.
+    pub multiple_of: Vec<Multiple>,
+    /// What trainings go back to.
+    pub rewind: Vec<Rewind>,
 }
 
 /// Options of [`FineTuning`]. An empty list stands for what the study says for fine-tuning.
@@ -104,12 +106,27 @@ pub struct FineTuneSpace {
     pub epochs: Vec<u32>,
     /// Learning rates.
     pub learning_rate: Vec<f64>,
+    /// What becomes small.
+    pub shrink: Vec<Shrink>,
+    /// Weights of what becomes small; used only if anything does.
+    pub shrink_by: Vec<f64>,
+}
+
+impl FineTuneSpace {
+    /// The usual weight of what becomes small.
+    pub const SHRINK_BY: f64 = 1e-4;
+
+    /// Trainings in which nothing shrinks.
+    pub fn plain(epochs: Vec<u32>, learning_rate: Vec<f64>) -> Self {
+        let (shrink, shrink_by) = (vec![Shrink::None], vec![Self::SHRINK_BY]);
+        Self { epochs, learning_rate, shrink, shrink_by }
+    }
 }
 
 /// Options of [`Clustering`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClusterSpace {
-    /// Numbers of clusters.
+    /// Numbers of clusters; 0 for none.
     pub clusters: Vec<u32>,
 }
 
@@ -357,8 +374,8 @@ impl RecipeSpace {
         self.prunings(stages, |shares| shares.iter().copied().fold(0.0, f64::max))
             .into_iter()
             .map(|pruning| {
-                let known = !matches!(pruning.amount, Amount::Network { share, .. } if share > 0.0);
-                known.then_some(Pruning { multiple_of: 1, ..pruning })
+                let known = pruning.amount.is_nothing() || !pruning.amount.leaves_sizes_open();
+                known.then_some(Pruning { multiple_of: Multiple::ONE, ..pruning })
             })
             .collect()
     }
@@ -368,7 +385,7 @@ impl RecipeSpace {
     pub fn least_pruned(&self, stages: usize) -> Vec<Pruning> {
         let all = self.prunings(stages, |shares| shares.iter().copied().fold(1.0, f64::min));
         let known = |pruning: &Pruning| {
-            !matches!(pruning.amount, Amount::Network { .. }) && pruning.multiple_of == 1
+            !pruning.amount.leaves_sizes_open() && pruning.multiple_of == Multiple::ONE
         };
         all.into_iter().filter(known).collect()
     }
@@ -381,9 +398,17 @@ impl RecipeSpace {
             RecipeSpace::Steps(steps) => {
                 let prunings = steps.iter().filter_map(|step| match step {
                     // Zeros make no network smaller.
-                    StepSpace::Prune(prune) if prune.unit != PruneUnit::Channels => None,
+                    StepSpace::Prune(PruneSpace {
+                        unit: PruneUnit::Weights | PruneUnit::TwoOfFour,
+                        ..
+                    }) => None,
+                    StepSpace::Prune(prune) if prune.unit == PruneUnit::Blocks => {
+                        let counted = network_wide(prune.of).unwrap_or(Counted::Macs);
+                        let share = pick(&prune.share);
+                        Some(Pruning::by_norm(Amount::Blocks { counted, share }))
+                    }
                     StepSpace::Prune(prune) => Some(Pruning {
-                        multiple_of: prune.multiple_of.iter().copied().max().unwrap_or(1),
+                        multiple_of: largest(&prune.multiple_of),
                         ..Pruning::by_norm(match network_wide(prune.of) {
                             Some(counted) => Amount::Network { counted, share: pick(&prune.share) },
                             None if prune.of == Scope::Stage => stage(&prune.share),
@@ -413,7 +438,7 @@ impl RecipeSpace {
                 let shares = stages.next().expect("one list of shares");
                 steps.push(Step::Prune(Pruning::of_stages(shares)));
                 if trained {
-                    steps.push(Step::FineTune(FineTuning { epochs: None, learning_rate: None }));
+                    steps.push(Step::FineTune(FineTuning::of(None)));
                 }
                 if precision == Precision::Int8 {
                     steps.push(Step::Quantize(Quantizing::default()));
@@ -510,6 +535,9 @@ impl StepSpace {
                         among: if whole.is_some() { Among::Network } else { Among::Layer },
                         share: share(),
                     },
+                    (PruneUnit::Blocks, whole, _) => {
+                        Amount::Blocks { counted: whole.unwrap_or(Counted::Macs), share: share() }
+                    }
                     (PruneUnit::Channels, Some(counted), _) => {
                         Amount::Network { counted, share: share() }
                     }
@@ -521,34 +549,48 @@ impl StepSpace {
                 let on = removes(&amount, network);
                 let importance = settings.ask("importance", &space.importance, on);
                 let rounds = settings.ask("rounds", &space.rounds, on);
-                // There is none after the last round.
-                let epochs = settings.ask("epochs", &space.epochs, on && rounds > 1);
+                let rewind = settings.ask("rewind", &space.rewind, on);
+                // Without it, there is none after the last round.
+                let trains = on && (rounds > 1 || !rewind.is_none());
+                let epochs = settings.ask("epochs", &space.epochs, trains);
                 let multiple_of = settings.ask("multiple_of", &space.multiple_of, on);
-                Some(Step::Prune(Pruning { amount, importance, rounds, epochs, multiple_of }))
+                Some(Step::Prune(Pruning {
+                    amount,
+                    importance,
+                    rounds,
+                    epochs,
+                    multiple_of,
+                    rewind,
+                }))
             }
             StepSpace::FineTune(space) => {
                 space.take(settings, !follows_nothing(before, network)).map(Step::FineTune)
             }
             StepSpace::QuantizeAwareTrain(space) => {
-                // If nothing is quantized, there is no rounding to train with.
-                let quantized = before.iter().any(|step| matches!(step, Step::Quantize(_)));
+                // If nothing is quantized, there is no rounding to train with, and weights would
+                // leave their clusters.
+                let quantized = before.iter().any(|step| matches!(step, Step::Quantize(_)))
+                    && !has_clusters(before);
                 let tuning = space.take(settings, quantized).filter(|_| quantized);
                 tuning.map(Step::QuantizeAwareTrain)
             }
             StepSpace::Cluster(space) => {
                 let clusters = settings.ask("clusters", &space.clusters, true);
-                Some(Step::Cluster(Clustering { clusters }))
+                (clusters > 0).then_some(Step::Cluster(Clustering { clusters }))
             }
             StepSpace::Quantize(space) => {
                 let on = settings.ask("precision", &space.precision, true) == Precision::Int8;
+                // Clusters stay only with one scale for a layer, and with weights that are rounded
+                // alike.
+                let open = on && !has_clusters(before);
                 let quantizing = Quantizing {
                     calibration: settings.ask("calibration", &space.calibration, on),
                     examples: settings.ask("examples", &space.examples, on),
                     clip_ranges: settings.ask("clip_ranges", &space.clip_ranges, on),
-                    granularity: settings.ask("granularity", &space.granularity, on),
-                    equalize: settings.ask("equalize", &space.equalize, on),
+                    granularity: settings.ask("granularity", &space.granularity, open),
+                    equalize: settings.ask("equalize", &space.equalize, open),
                     correct_biases: settings.ask("correct_biases", &space.correct_biases, on),
-                    rounding: settings.ask("rounding", &space.rounding, on),
+                    rounding: settings.ask("rounding", &space.rounding, open),
                     fp32: {
                         let either = [Precision::Int8, Precision::Fp32];
                         let mut fp32: Vec<&String> = space.fp32.iter().collect();
@@ -564,6 +606,12 @@ impl StepSpace {
                         fp32.dedup();
                         settings.ask.names(fp32.into_iter())
                     },
+                };
+                let quantizing = if open || !on {
+                    quantizing
+                } else {
+                    let (granularity, rounding) = (Granularity::Layer, Rounding::Nearest);
+                    Quantizing { granularity, equalize: false, rounding, ..quantizing }
                 };
                 on.then_some(Step::Quantize(quantizing))
             }
@@ -582,8 +630,20 @@ fn removes(amount: &Amount, network: &impl Outline) -> bool {
         Amount::Layer { .. }
         | Amount::Network { .. }
         | Amount::Weights { .. }
-        | Amount::TwoOfFour { .. } => !amount.is_nothing(),
+        | Amount::TwoOfFour { .. }
+        | Amount::Blocks { .. } => !amount.is_nothing(),
     }
+}
+
+fn has_clusters(steps: &[Step]) -> bool {
+    steps.iter().any(|step| matches!(step, Step::Cluster(_)))
+}
+
+/// The largest multiple; 1 if one of them is not known.
+fn largest(multiples: &[Multiple]) -> Multiple {
+    let known: Option<Vec<u32>> =
+        multiples.iter().map(|multiple| Some(multiple.known()?.get())).collect();
+    Multiple::Of(known.and_then(|known| known.into_iter().max()).unwrap_or(1))
 }
 
 /// Whether a fine-tuning after these steps is left out by [`Recipe::passes`] whatever the network:
@@ -613,7 +673,11 @@ impl FineTuneSpace {
         let epochs = settings.if_any("epochs", &self.epochs, active);
         let active = active && epochs != Some(0);
         let learning_rate = settings.if_any("learning_rate", &self.learning_rate, active);
-        (epochs != Some(0)).then_some(FineTuning { epochs, learning_rate })
+        let shrink = settings.ask("shrink", &self.shrink, active);
+        let shrinks = active && !shrink.is_none();
+        let weight = settings.ask("shrink_by", &self.shrink_by, shrinks);
+        let shrink_by = if shrink.is_none() { 0.0 } else { weight };
+        (epochs != Some(0)).then_some(FineTuning { epochs, learning_rate, shrink, shrink_by })
     }
 }
 
@@ -644,6 +708,8 @@ fn network_wide(of: Scope) -> Option<Counted> {
         Scope::Channels => Some(Counted::Channels),
         Scope::Macs => Some(Counted::Macs),
         Scope::Parameters => Some(Counted::Parameters),
+        Scope::Bytes => Some(Counted::Bytes),
+        Scope::Latency => Some(Counted::Latency),
     }
 }
 

@@ -18,12 +18,13 @@ fn prune(of: Scope, share: &[f64]) -> PruneSpace {
         importance: vec![Importance::L1],
         rounds: vec![1],
         epochs: vec![1],
-        multiple_of: vec![1],
+        multiple_of: vec![Multiple::ONE],
+        rewind: vec![Rewind::None],
     }
 }
 
 fn tune(epochs: &[u32]) -> FineTuneSpace {
-    FineTuneSpace { epochs: epochs.to_vec(), learning_rate: Vec::new() }
+    FineTuneSpace::plain(epochs.to_vec(), Vec::new())
 }
 
 fn distil(alpha: &[f64]) -> StepSpace {
@@ -124,7 +125,7 @@ fn the_settings_with_several_values_are_choices() {
         ("quantize.calibration", 3),
         ("quantize-aware-train.epochs", 1),
     ];
-    let usual = |epochs| FineTuning { epochs, learning_rate: None };
+    let usual = FineTuning::of;
     let int8 = Quantizing {
         calibration: RangeRule::Entropy,
         clip_ranges: true,
@@ -201,9 +202,16 @@ fn the_texts_of_recipes_are_explained() {
         feature_weight: 10.0,
         ..Distillation::of_answers(0.5, 4.0)
     };
+    let halved = Amount::Blocks { counted: Counted::Macs, share: 0.5 };
+    let (importance, rewind) = (Importance::Output, Rewind::Weights);
+    let blocks = Pruning { importance, rewind, ..Pruning::by_norm(halved) };
+    let faster = Amount::Network { counted: Counted::Latency, share: 0.3 };
+    let fast = Pruning { multiple_of: Multiple::Auto, ..Pruning::by_norm(faster) };
+    let (shrink, shrink_by) = (Shrink::Scales, 0.001);
+    let shrinking = FineTuning { shrink, shrink_by, ..FineTuning::of(Some(5)) };
     let values = Distillation { answers: Answers::Values, ..Distillation::of_answers(0.5, 4.0) };
     let whole = |counted| step(Amount::Network { counted, share: 0.3 });
-    let tuning = |epochs| FineTuning { epochs, learning_rate: None };
+    let tuning = FineTuning::of;
     for (step, text) in [
         (step(Amount::Stage { shares: vec![0.2, 0.4] }), "prune 20/40%"),
         (step(Amount::Layer { share: 0.3 }), "prune 30% of each layer"),
@@ -211,6 +219,9 @@ fn the_texts_of_recipes_are_explained() {
         (weights(Among::Layer), "prune 50% of the weights of each layer"),
         (weights(Among::Network), "prune 50% of weights"),
         (step(Amount::TwoOfFour { share: 0.5 }), "prune 2:4"),
+        (Step::Prune(blocks), "prune blocks with 50% of macs rewound"),
+        (Step::Prune(fast), "prune 30% of latency to fast multiples"),
+        (Step::FineTune(shrinking), "tune 5 shrink scales x0.001"),
         (Step::Cluster(Clustering { clusters: 32 }), "cluster 32"),
         (Step::FineTune(tuning(Some(5))), "tune 5"),
         (Step::QuantizeAwareTrain(tuning(None)), "qat"),
@@ -279,7 +290,7 @@ fn the_short_form_is_a_list_of_steps() {
     };
     let definition = definition(RecipeSpace::Flat(flat));
     let space = StagedSpace::new(definition, DATA).unwrap();
-    let tuning = FineTuning { epochs: None, learning_rate: None };
+    let tuning = FineTuning::of(None);
     let steps = vec![
         Step::Distil(Distillation::of_answers(0.5, 2.0)),
         Step::Prune(Pruning::of_stages([0.25, 0.25])),
@@ -401,7 +412,8 @@ fn prunings_after_a_competition_are_told_apart_by_their_shares() {
 
 #[test]
 fn bounds_hold_for_every_multiple() {
-    let pruned = PruneSpace { multiple_of: vec![3, 4], ..prune(Scope::Layer, &[0.5]) };
+    let pruned =
+        PruneSpace { multiple_of: vec![3.into(), 4.into()], ..prune(Scope::Layer, &[0.5]) };
     let space = space(vec![StepSpace::Prune(pruned)]);
     let both = [0, 1].map(|option| parameters(&space, &[("prune.multiple_of", option)]));
     assert_eq!(space.least().unwrap().parameters, both.into_iter().min().unwrap());
@@ -423,7 +435,7 @@ fn rounds_end_at_the_whole_share() {
 
 #[test]
 fn channels_stay_in_multiples() {
-    let of_eight = PruneSpace { multiple_of: vec![8], ..prune(Scope::Layer, &[0.7]) };
+    let of_eight = PruneSpace { multiple_of: vec![8.into()], ..prune(Scope::Layer, &[0.7]) };
     let space = space(vec![StepSpace::Prune(of_eight)]);
     let graph = space.decode(&genotype(&space, &[])).pruned_graph(DATA).unwrap();
     let free = graph.group_sizes().into_iter().filter(|group| !group.fixed);
@@ -526,7 +538,7 @@ fn what_has_no_meaning_for_single_weights_is_refused() {
     let taylor = PruneSpace {
         unit: PruneUnit::Weights,
         importance: vec![Importance::L1, Importance::Taylor],
-        multiple_of: vec![1, 8],
+        multiple_of: vec![1.into(), 8.into()],
         ..prune(Scope::Macs, &[0.5])
     };
     let two_of_four = PruneSpace {
@@ -593,6 +605,27 @@ fn clusters_are_a_choice_that_changes_no_size() {
 }
 
 #[test]
+fn what_does_not_fit_clusters_is_left_out_where_there_are_some() {
+    let quantize = QuantizeSpace {
+        rounding: vec![Rounding::Nearest, Rounding::Adaround],
+        ..QuantizeSpace::default()
+    };
+    let space = space(vec![
+        cluster(&[0, 32]),
+        StepSpace::FineTune(tune(&[1])),
+        StepSpace::Quantize(quantize),
+        StepSpace::QuantizeAwareTrain(tune(&[0, 2])),
+    ]);
+    let (clusters, learned) = (("cluster.clusters", 1), ("quantize.rounding", 1));
+    let longer = ("quantize-aware-train.epochs", 1);
+    let text = |picks: &[(&str, u16)]| recipe(&space, picks).to_string();
+    assert_eq!(text(&[learned, longer]), "int8 tune 1 clipped biases adaround qat 2");
+    let clustered = "int8 cluster 32 tune 1 clipped per layer biases";
+    assert_eq!(text(&[clusters, learned, longer]), clustered);
+    assert_eq!(hash(&space, &[clusters, learned, longer]), hash(&space, &[clusters]));
+}
+
+#[test]
 fn what_would_break_clusters_is_refused() {
     let quantize = QuantizeSpace {
         equalize: vec![false, true],
@@ -601,7 +634,7 @@ fn what_would_break_clusters_is_refused() {
     };
     let wrong = RecipeSpace::Steps(vec![
         cluster(&[16, 1, 257]),
-        StepSpace::FineTune(tune(&[1])),
+        StepSpace::Prune(prune(Scope::Layer, &[0.5])),
         cluster(&[16]),
         StepSpace::Quantize(quantize),
         StepSpace::QuantizeAwareTrain(tune(&[1])),
@@ -609,10 +642,10 @@ fn what_would_break_clusters_is_refused() {
     let errors = StagedSpace::new(definition(wrong), DATA).unwrap_err();
     let said: Vec<String> = errors.iter().map(SpaceError::to_string).collect();
     let expected = [
-        "recipe.steps[0].clusters: 1 is not allowed; use a number from 2 to 256",
-        "recipe.steps[0].clusters: 257 is not allowed; use a number from 2 to 256",
+        "recipe.steps[0].clusters: 1 is not allowed; use a number from 2 to 256, or 0 for none",
+        "recipe.steps[0].clusters: 257 is not allowed; use a number from 2 to 256, or 0 for none",
         "recipe.steps[1].pass: it would take the weights out of the clusters of steps[0]; put \
-         fine-tune before it",
+         prune before it",
         "recipe.steps[2].pass: steps[0] clusters already; keep one of the two",
         "recipe.steps[3].granularity: the clusters of steps[0] belong to a whole layer; use \
          granularity = \"layer\"",
@@ -628,4 +661,95 @@ fn what_would_break_clusters_is_refused() {
     let errors = StagedSpace::new(definition(RecipeSpace::Steps(late)), DATA).unwrap_err();
     let text = "recipe.steps[1].pass: steps[0] has quantized the network; put cluster before it";
     assert_eq!(errors.iter().map(SpaceError::to_string).collect::<Vec<_>>(), [text]);
+}
+
+#[test]
+fn blocks_go_with_a_share_of_the_network() {
+    let blocks = |of, share: &[f64], importance| {
+        let (unit, importance) = (PruneUnit::Blocks, vec![importance]);
+        PruneSpace { unit, importance, ..prune(of, share) }
+    };
+    let of = |prune| definition(RecipeSpace::Steps(vec![StepSpace::Prune(prune)]));
+    let fits = blocks(Scope::Macs, &[0.0, 0.5], Importance::Output);
+    let space = StagedSpace::new(of(fits), DATA).unwrap();
+    let recipe = &space.definition().recipe;
+    // What stays is not known before.
+    assert!(!recipe.fixes_costs() && recipe.most_pruned(2).is_none());
+    for (wrong, said) in [
+        (
+            blocks(Scope::Layer, &[0.5], Importance::Output),
+            "\"layer\" counts channels; with granularity = \"blocks\" use \"macs\", \"parameters\", \
+             \"bytes\" or \"latency\"",
+        ),
+        (
+            blocks(Scope::Macs, &[0.5], Importance::Taylor),
+            "\"taylor\" ranks channels; with granularity = \"blocks\" use \"output\" or \"random\"",
+        ),
+        (
+            PruneSpace {
+                multiple_of: vec![Multiple::Auto],
+                ..blocks(Scope::Bytes, &[0.5], Importance::Random)
+            },
+            "multiples are of channels; leave the setting out with granularity = \"blocks\"",
+        ),
+        (
+            PruneSpace { importance: vec![Importance::Output], ..prune(Scope::Macs, &[0.5]) },
+            "\"output\" ranks blocks only; use it with granularity = \"blocks\"",
+        ),
+        (
+            PruneSpace { multiple_of: vec![Multiple::Auto], ..prune(Scope::Layer, &[0.5]) },
+            "\"auto\" is measured, but with of = \"layer\" sizes have to follow from the recipe; use \
+             a number, or a share of the whole network such as of = \"macs\"",
+        ),
+        (
+            PruneSpace { multiple_of: vec![0.into()], ..prune(Scope::Macs, &[0.5]) },
+            "0 is not allowed; use a number from 1 to 256, or \"auto\"",
+        ),
+    ] {
+        let errors = StagedSpace::new(of(wrong), DATA).unwrap_err();
+        assert_eq!(errors[0].message, said);
+    }
+}
+
+#[test]
+fn what_is_rewound_is_trained_after_every_round() {
+    let space = space(vec![StepSpace::Prune(PruneSpace {
+        epochs: vec![2, 3],
+        rewind: Rewind::ALL.to_vec(),
+        ..prune(Scope::Macs, &[0.0, 0.5])
+    })]);
+    let (on, back, longer) = (("prune.share", 1), ("prune.rewind", 2), ("prune.epochs", 1));
+    let of = |picks: &[(&str, u16)]| match &recipe(&space, picks).steps[0] {
+        Step::Prune(pruning) => pruning.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((of(&[on]).trainings(), of(&[on, back]).trainings()), (0, 1));
+    assert_eq!(of(&[on, back]).rewind, Rewind::Weights);
+    // The epochs matter only if it trains.
+    assert_eq!(hash(&space, &[on, longer]), hash(&space, &[on]));
+    assert_ne!(hash(&space, &[on, back, longer]), hash(&space, &[on, back]));
+    assert_ne!(hash(&space, &[on, back]), hash(&space, &[on, ("prune.rewind", 1)]));
+    assert_eq!(hash(&space, &[back, longer]), hash(&space, &[]));
+}
+
+#[test]
+fn what_shrinks_is_a_choice_with_a_weight() {
+    let space = space(vec![StepSpace::FineTune(FineTuneSpace {
+        shrink: Shrink::ALL.to_vec(),
+        shrink_by: vec![0.001, 0.01],
+        ..tune(&[0, 1])
+    })]);
+    assert_eq!(searched(&space), ["fine-tune.epochs", "fine-tune.shrink", "fine-tune.shrink_by"]);
+    let (on, scales, strong) =
+        (("fine-tune.epochs", 1), ("fine-tune.shrink", 1), ("fine-tune.shrink_by", 1));
+    assert_eq!(
+        recipe(&space, &[on, scales, strong]).to_string(),
+        "fp32 tune 1 shrink scales x0.01"
+    );
+    assert_eq!(hash(&space, &[on, strong]), hash(&space, &[on]));
+    assert_ne!(hash(&space, &[on, scales, strong]), hash(&space, &[on, scales]));
+    assert_eq!(hash(&space, &[scales]), hash(&space, &[]));
+    // What was hashed before anything shrank is hashed as it was.
+    let plain = FineTuning::of(Some(2));
+    assert_eq!(format!("{plain:?}"), "FineTuning { epochs: Some(2), learning_rate: None }");
 }

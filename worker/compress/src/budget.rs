@@ -6,6 +6,8 @@
 //! channels may not be removed keep all. Each number is rounded up to a multiple that the engine
 //! likes, or to the whole group.
 
+use std::convert::Infallible;
+
 use edgesmith_graph::{ChannelGroup, Channels, Graph};
 
 use crate::prune::cut_to;
@@ -50,15 +52,6 @@ pub fn kept_within(
     least: &[usize],
     multiple_of: usize,
 ) -> Vec<usize> {
-    let all: Vec<usize> = channels.groups().iter().map(|group| group.channels.len()).collect();
-    let losses = losses(channels, importance, least);
-    // What is left after so many losses.
-    let kept = |lost: usize| {
-        let mut kept = all.clone();
-        losses[..lost].iter().for_each(|&group| kept[group] -= 1);
-        let rounded = kept.iter().zip(&all).map(|(&kept, &all)| round_up(kept, multiple_of, all));
-        rounded.collect::<Vec<usize>>()
-    };
     let amount = |kept: &[usize]| match of {
         Resource::Macs => cut_to(graph, channels, importance, kept).graph.cost().macs,
         Resource::Parameters => cut_to(graph, channels, importance, kept).graph.cost().parameters,
@@ -68,18 +61,50 @@ pub fn kept_within(
         }
     };
     // A share of a whole number may be a little less than the number that is meant.
-    let meets = |lost: usize| amount(&kept(lost)) as f64 <= most * (1.0 + 1e-9);
+    let meets = |kept: &[usize]| Ok(amount(kept) as f64 <= most * (1.0 + 1e-9));
+    let kept: Result<Vec<usize>, Infallible> =
+        kept_where(channels, importance, least, multiple_of, meets);
+    let Ok(kept) = kept;
+    kept
+}
+
+/// The same for a budget of any kind: `meets` says of numbers of kept channels whether they are
+/// within it. It is asked of about as many numbers as the logarithm of the channels, and what it
+/// says of fewer channels should be no worse. What it says of the same numbers decides, so the
+/// result follows from its answers alone.
+///
+/// # Errors
+/// Those of `meets`.
+///
+/// # Panics
+/// If `channels`, `importance` or `least` are of different graphs, or `multiple_of` is 0.
+pub fn kept_where<E>(
+    channels: &Channels,
+    importance: &[f64],
+    least: &[usize],
+    multiple_of: usize,
+    mut meets: impl FnMut(&[usize]) -> Result<bool, E>,
+) -> Result<Vec<usize>, E> {
+    let all: Vec<usize> = channels.groups().iter().map(|group| group.channels.len()).collect();
+    let losses = losses(channels, importance, least);
+    // What is left after so many losses.
+    let kept = |lost: usize| {
+        let mut kept = all.clone();
+        losses[..lost].iter().for_each(|&group| kept[group] -= 1);
+        let rounded = kept.iter().zip(&all).map(|(&kept, &all)| round_up(kept, multiple_of, all));
+        rounded.collect::<Vec<usize>>()
+    };
     // Fewer channels never cost more. So a bisection finds the fewest losses that are enough.
     let (mut low, mut high) = (0, losses.len());
     while low < high {
         let middle = usize::midpoint(low, high);
-        if meets(middle) {
+        if meets(&kept(middle))? {
             high = middle;
         } else {
             low = middle + 1;
         }
     }
-    kept(low)
+    Ok(kept(low))
 }
 
 /// The groups of the channels that may be removed, in the order in which they are.
@@ -363,6 +388,31 @@ mod tests {
         let kept = kept_globally(&graph, &channels, &vec![0.0; channels.count()], budget, 1);
         let [whole, part] = amounts(&graph, &kept, Resource::Macs);
         assert!(2 * part <= whole);
+    }
+
+    #[test]
+    fn a_budget_of_any_kind_is_met_with_the_fewest_losses() {
+        let graph = conv_graph();
+        let channels = graph.channels();
+        let importance = l1_norm(&graph, &channels, &random_weights(&graph, 3));
+        let least = least_kept(&channels);
+        let free = channels.groups().iter().filter(|group| !group.fixed);
+        let count: usize = free.map(|group| group.channels.len() - 1).sum();
+        let cost = |kept: &[usize]| cut_to(&graph, &channels, &importance, kept).graph.cost().macs;
+        let whole = graph.cost().macs;
+        for most in [whole, whole / 2, whole / 5] {
+            let mut asked = 0;
+            let kept = kept_where(&channels, &importance, &least, 1, |kept| {
+                asked += 1;
+                Ok::<bool, ()>(cost(kept) <= most)
+            });
+            let budget = (Resource::Macs, most as f64);
+            let expected = kept_within(&graph, &channels, &importance, budget, &least, 1);
+            assert_eq!(kept, Ok(expected));
+            assert!(asked <= count.ilog2() + 1, "{asked} of {count}");
+        }
+        let failed = kept_where(&channels, &importance, &least, 1, |_| Err("no clock"));
+        assert_eq!(failed, Err("no clock"));
     }
 
     #[test]

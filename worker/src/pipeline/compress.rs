@@ -1,7 +1,13 @@
 //! Carries out the recipe of a candidate on its trained network, pass by pass.
 
+mod blocks;
+mod early;
+mod measured;
+
+use std::collections::BTreeMap;
+
 use edgesmith_common::{AttemptError, Fault, Purpose, StageReport, TrialNumber};
-use edgesmith_compress::budget::{Resource, kept_within, least_kept};
+use edgesmith_compress::budget::{Resource, kept_where, kept_within, least_kept};
 use edgesmith_compress::importance::{
     Activity, Influence, geometric_median, l1_norm, l2_norm, normalization_scale, random, taylor,
 };
@@ -9,8 +15,8 @@ use edgesmith_compress::{Masks, cluster, cut_to, fold};
 use edgesmith_edge_runtime::Model;
 use edgesmith_graph::{ChannelGroup, Channels, Cut, Graph, Quantization, Weights};
 use edgesmith_search_space::{
-    Among, Amount, Clustering, Cost, Counted, Distillation, FineTuning, Importance, Precision,
-    PruneUnit, Pruning, Quantizing, Recipe, Step, pruning,
+    Among, Amount, Clustering, Cost, Counted, Distillation, FineTuning, Importance, Multiple,
+    Precision, PruneUnit, Pruning, Quantizing, Recipe, Rewind, Step, pruning,
 };
 use edgesmith_train::{Checkpoint, SoftTargets, Trained};
 use rand::{RngExt, SeedableRng};
@@ -55,6 +61,37 @@ pub struct Passes<'a> {
     /// Trainings so far.
     trainings: u32,
     epochs: Epochs,
+    /// Epochs of the first training.
+    first: u32,
+    /// What is left of the weights that the network had so many epochs before the end of the first
+    /// training.
+    early: BTreeMap<u32, Weights>,
+    /// Whether weights that are equal stay so, because they are clusters.
+    clustered: bool,
+    /// What the pass says beside its name.
+    note: Option<String>,
+}
+
+/// The first training of a network, for trainings that go back to it.
+#[derive(Debug, Clone, Default)]
+pub struct First {
+    /// How many epochs it had.
+    pub epochs: u32,
+    /// By how many epochs before its end: the weights that it had then.
+    pub early: BTreeMap<u32, Weights>,
+}
+
+impl First {
+    /// How many epochs before its end a recipe needs the weights.
+    pub fn points(recipe: &Recipe) -> Vec<u32> {
+        let points = recipe
+            .prunings()
+            .filter(|pruning| pruning.rewind == Rewind::Weights && !pruning.amount.is_nothing());
+        let mut points: Vec<u32> = points.map(|pruning| pruning.epochs).collect();
+        points.sort_unstable();
+        points.dedup();
+        points
+    }
 }
 
 /// Epochs of all trainings of an attempt, for its progress.
@@ -71,7 +108,7 @@ impl Epochs {
             Step::FineTune(tuning) | Step::QuantizeAwareTrain(tuning) => {
                 tuning.epochs.unwrap_or(fine_tune)
             }
-            Step::Prune(pruning) => (pruning.rounds - 1) * pruning.epochs,
+            Step::Prune(pruning) => pruning.trainings() * pruning.epochs,
             Step::Distil(_) | Step::Cluster(_) | Step::Quantize(_) => 0,
         };
         let passes = recipe.passes(graph);
@@ -96,9 +133,11 @@ impl<'a> Passes<'a> {
         trained: Trained,
         soft_targets: Option<&'a SoftTargets>,
         epochs: Epochs,
+        First { epochs: first, early }: First,
     ) -> Self {
         let Trained { weights, images_seen, .. } = trained;
         let (stale, teacher, trainings) = (false, None, 0);
+        let (clustered, note) = (false, None);
         Self {
             run,
             number,
@@ -111,6 +150,10 @@ impl<'a> Passes<'a> {
             teacher,
             trainings,
             epochs,
+            first,
+            early,
+            clustered,
+            note,
         }
     }
 
@@ -120,15 +163,22 @@ impl<'a> Passes<'a> {
         let (mut stages, mut last) = (Vec::new(), None);
         for pass in recipe.passes(&self.graph.clone()) {
             let changes = self.changes(pass);
-            if let (Some(_), Some(done)) = (changes, last) {
+            if changes.is_some()
+                && let Some(done) = last.take()
+            {
                 stages.push(self.stage(done, pass, quantized.as_ref())?);
             }
             last = changes.or(last);
             match (pass, &mut quantized) {
                 (Step::Distil(distillation), _) => self.teacher = Some(*distillation),
-                (Step::Prune(pruning), _) => match pruning.amount.unit() {
-                    PruneUnit::Channels => self.prune(pruning)?,
-                    PruneUnit::Weights | PruneUnit::TwoOfFour => self.prune_weights(pruning)?,
+                (Step::Prune(pruning), _) => match (pruning.amount.unit(), &pruning.amount) {
+                    (PruneUnit::Channels, _) => self.prune(pruning)?,
+                    (PruneUnit::Blocks, Amount::Blocks { counted, .. }) => {
+                        self.prune_blocks(pruning, *counted)?;
+                    }
+                    (PruneUnit::Weights | PruneUnit::TwoOfFour | PruneUnit::Blocks, _) => {
+                        self.prune_weights(pruning)?;
+                    }
                 },
                 (Step::FineTune(tuning), _) => self.fine_tune(*tuning)?,
                 (Step::Cluster(clustering), _) => self.cluster(*clustering)?,
@@ -139,6 +189,9 @@ impl<'a> Passes<'a> {
                 (Step::QuantizeAwareTrain(_), None) => {
                     return Err(hopeless("the recipe trains a quantized network before it is one"));
                 }
+            }
+            if let (Some(last), Some(note)) = (&mut last, self.note.take()) {
+                last.name.push_str(&note);
             }
         }
         self.renew_statistics()?;
@@ -154,7 +207,7 @@ impl<'a> Passes<'a> {
     fn changes(&self, pass: &Step) -> Option<Pass> {
         let (name, trains) = match pass {
             Step::Distil(_) => return None,
-            Step::Prune(pruning) => ("prune", pruning.rounds > 1 && pruning.epochs > 0),
+            Step::Prune(pruning) => ("prune", pruning.trainings() > 0 && pruning.epochs > 0),
             Step::FineTune(tuning) => ("fine-tune", self.epochs_of(*tuning) > 0),
             Step::Cluster(_) => ("cluster", false),
             Step::Quantize(_) => ("quantize", false),
@@ -164,7 +217,8 @@ impl<'a> Passes<'a> {
         };
         let only_trains = matches!(pass, Step::FineTune(_) | Step::QuantizeAwareTrain(_));
         let taught = self.teacher.is_some() && self.soft_targets.is_some();
-        (trains || !only_trains).then_some(Pass { name, distilled: trains && taught })
+        let distilled = trains && taught;
+        (trains || !only_trains).then(|| Pass { name: name.to_owned(), distilled })
     }
 
     /// Evaluates the network between two passes. Nothing of what follows depends on it.
@@ -211,7 +265,7 @@ impl<'a> Passes<'a> {
         let clusters = clustering.clusters as usize;
         let clustered = cluster(&graph, &weights, self.masks.as_ref(), clusters);
         self.weights = self.unbiased(&graph, &weights, clustered)?;
-        (self.graph, self.stale) = (graph, true);
+        (self.graph, self.stale, self.clustered) = (graph, true, true);
         Ok(())
     }
 
@@ -242,7 +296,8 @@ impl<'a> Passes<'a> {
     ) -> Result<(), AttemptError> {
         let Quantized { graph, weights, quantization, partly: _ } = quantized;
         let start = (&*graph, weights.clone(), Some(&*quantization));
-        let Some(trained) = self.train("quantized epoch", tuning, start)? else { return Ok(()) };
+        let trained = self.train("quantized epoch", tuning, start, None)?;
+        let Some(trained) = trained else { return Ok(()) };
         *weights = trained.weights;
         *quantization = trained.quantization.expect("it was simulated");
         (self.graph, self.weights) = (graph.clone(), weights.clone());
@@ -255,9 +310,23 @@ impl<'a> Passes<'a> {
         let least = least_kept(&groups);
         // By group of the network so far: the group of the whole network that it is left of.
         let mut origin: Vec<usize> = (0..groups.groups().len()).collect();
+        let multiple = match pruning.multiple_of {
+            Multiple::Of(multiple) => multiple,
+            Multiple::Auto => self.run.fast_multiple()?,
+        } as usize;
+        let measured = match &pruning.amount {
+            Amount::Network { counted, .. } => {
+                let before = self.run.measured(*counted, &whole, &self.weights)?;
+                before.map(|before| (*counted, before))
+            }
+            Amount::Stage { .. }
+            | Amount::Layer { .. }
+            | Amount::Weights { .. }
+            | Amount::TwoOfFour { .. }
+            | Amount::Blocks { .. } => None,
+        };
         for round in 1..=pruning.rounds {
-            let stage = format!("prune {round}/{}", pruning.rounds);
-            self.run.context.progress(self.epochs.next(0).0, &stage);
+            self.note_round(round, pruning);
             self.renew_statistics()?;
             let amount = pruning.amount.after(round, pruning.rounds);
             let now = Pruning { amount, ..pruning.clone() };
@@ -273,35 +342,100 @@ impl<'a> Passes<'a> {
                     origin.iter().map(|&group| of_whole[group]).collect()
                 }
                 Amount::Network { counted, share } => {
-                    let (resource, all) = counted_in(*counted, &whole);
-                    let budget = (resource, (1.0 - share) * all as f64);
                     let least: Vec<usize> = origin.iter().map(|&group| least[group]).collect();
-                    let multiple = pruning.multiple_of as usize;
-                    kept_within(&self.graph, &channels, &importance, budget, &least, multiple)
+                    match (counted_in(*counted, &whole), measured) {
+                        (Some((resource, all)), _) => {
+                            let budget = (resource, (1.0 - share) * all as f64);
+                            let (graph, importance) = (&self.graph, &importance);
+                            kept_within(graph, &channels, importance, budget, &least, multiple)
+                        }
+                        (None, Some((counted, all))) => {
+                            let most = (1.0 - share) * all;
+                            let budget = (counted, most);
+                            self.kept_measured(&channels, &importance, budget, &least, multiple)?
+                        }
+                        (None, None) => return Err(hopeless("a budget was not measured")),
+                    }
                 }
-                Amount::Weights { .. } | Amount::TwoOfFour { .. } => {
-                    unreachable!("single weights are removed elsewhere")
+                Amount::Weights { .. } | Amount::TwoOfFour { .. } | Amount::Blocks { .. } => {
+                    unreachable!("single weights and blocks are removed elsewhere")
                 }
             };
             let cut = cut_to(&self.graph, &channels, &importance, &kept);
             self.masks = self.masks.take().map(|masks| masks.cut(&self.graph, &cut));
             let slim = cut.weights(&self.weights);
+            self.early.values_mut().for_each(|early| *early = cut.weights(early));
             self.weights = self.run.correct_biases(&self.graph, &self.weights, &cut, slim)?;
             origin = origins(&channels, &cut).into_iter().map(|group| origin[group]).collect();
             self.graph = cut.graph;
             self.stale = true;
-            if round < pruning.rounds && pruning.epochs > 0 {
-                let epochs = Some(pruning.epochs);
-                self.fine_tune(FineTuning { epochs, learning_rate: None })?;
+            if let Some((counted, before)) = measured {
+                let now = self.run.measured(counted, &self.graph, &self.weights)?;
+                let now = now.unwrap_or(before);
+                self.note = Some(format!(" to {}", measured::said(counted, now, before)));
             }
+            if pruning.multiple_of == Multiple::Auto {
+                let note = self.note.take().unwrap_or_default();
+                self.note = Some(format!("{note}, in multiples of {multiple}"));
+            }
+            self.train_after(round, pruning)?;
+        }
+        Ok(())
+    }
+
+    /// How many channels each group keeps so that the network has at most so much of what is
+    /// measured.
+    fn kept_measured(
+        &self,
+        channels: &Channels,
+        importance: &[f64],
+        (counted, most): (Counted, f64),
+        least: &[usize],
+        multiple: usize,
+    ) -> Result<Vec<usize>, AttemptError> {
+        kept_where(channels, importance, least, multiple, |kept| {
+            let cut = cut_to(&self.graph, channels, importance, kept);
+            let slim = cut.weights(&self.weights);
+            let now = self.run.measured(counted, &cut.graph, &slim)?;
+            Ok(now.is_none_or(|now| now <= most * (1.0 + 1e-9)))
+        })
+    }
+
+    fn note_round(&mut self, round: u32, pruning: &Pruning) {
+        let stage = format!("prune {round}/{}", pruning.rounds);
+        self.run.context.progress(self.epochs.next(0).0, &stage);
+    }
+
+    /// The training after a round of a pruning, if there is one.
+    fn train_after(&mut self, round: u32, pruning: &Pruning) -> Result<(), AttemptError> {
+        if round > pruning.trainings() || pruning.epochs == 0 {
+            return Ok(());
+        }
+        let tuning = FineTuning::of(Some(pruning.epochs));
+        match pruning.rewind {
+            Rewind::None => return self.fine_tune(tuning),
+            Rewind::Rate => {}
+            Rewind::Weights => {
+                let early = self.early.get(&pruning.epochs).cloned();
+                let mut early = early.ok_or_else(|| hopeless(NO_WAY_BACK))?;
+                if let Some(masks) = &self.masks {
+                    masks.apply(&mut early);
+                }
+                self.weights = early;
+            }
+        }
+        let skipped = Some(self.first.saturating_sub(pruning.epochs));
+        let (graph, weights) = (self.graph.clone(), self.weights.clone());
+        let start = (&graph, weights, None);
+        if let Some(tuned) = self.train("fine-tune epoch", tuning, start, skipped)? {
+            (self.weights, self.stale) = (tuned.weights, false);
         }
         Ok(())
     }
 
     fn prune_weights(&mut self, pruning: &Pruning) -> Result<(), AttemptError> {
         for round in 1..=pruning.rounds {
-            let stage = format!("prune {round}/{}", pruning.rounds);
-            self.run.context.progress(self.epochs.next(0).0, &stage);
+            self.note_round(round, pruning);
             self.renew_statistics()?;
             let (graph, weights) = (&self.graph, &self.weights);
             let masks = match pruning.amount.after(round, pruning.rounds) {
@@ -312,8 +446,11 @@ impl<'a> Passes<'a> {
                     Masks::smallest_globally(graph, weights, share)
                 }
                 Amount::TwoOfFour { .. } => Masks::two_of_four(graph, weights),
-                Amount::Stage { .. } | Amount::Layer { .. } | Amount::Network { .. } => {
-                    unreachable!("channels are removed elsewhere")
+                Amount::Stage { .. }
+                | Amount::Layer { .. }
+                | Amount::Network { .. }
+                | Amount::Blocks { .. } => {
+                    unreachable!("channels and blocks are removed elsewhere")
                 }
             };
             let masks = match &self.masks {
@@ -325,10 +462,7 @@ impl<'a> Passes<'a> {
             self.weights = self.unbiased(graph, weights, sparse)?;
             self.masks = Some(masks);
             self.stale = true;
-            if round < pruning.rounds && pruning.epochs > 0 {
-                let epochs = Some(pruning.epochs);
-                self.fine_tune(FineTuning { epochs, learning_rate: None })?;
-            }
+            self.train_after(round, pruning)?;
         }
         Ok(())
     }
@@ -360,23 +494,27 @@ impl<'a> Passes<'a> {
                 let mut rng = ChaCha8Rng::from_seed(seed);
                 random(channels, || rng.random())
             }
+            Importance::Output => return Err(hopeless("the output ranks blocks only")),
         })
     }
 
     fn fine_tune(&mut self, tuning: FineTuning) -> Result<(), AttemptError> {
         let (graph, weights) = (self.graph.clone(), self.weights.clone());
-        if let Some(tuned) = self.train("fine-tune epoch", tuning, (&graph, weights, None))? {
+        let start = (&graph, weights, None);
+        if let Some(tuned) = self.train("fine-tune epoch", tuning, start, None)? {
             (self.weights, self.stale) = (tuned.weights, false);
         }
         Ok(())
     }
 
-    /// Trains a network further; `None` if it is for no epochs.
+    /// Trains a network further; `None` if it is for no epochs. `skipped` are the epochs of the first
+    /// training's schedule before those that it has the learning rates of.
     fn train(
         &mut self,
         name: &'static str,
         tuning: FineTuning,
         (graph, weights, quantization): (&Graph, Weights, Option<&Quantization>),
+        skipped: Option<u32>,
     ) -> Result<Option<Trained>, AttemptError> {
         let training = &self.run.study.work.training;
         let epochs = self.epochs_of(tuning);
@@ -394,7 +532,13 @@ impl<'a> Passes<'a> {
             start: Checkpoint::fresh(weights),
             epochs,
             until: epochs,
-            learning_rate: tuning.learning_rate.unwrap_or(training.fine_tune_learning_rate),
+            learning_rate: match skipped {
+                Some(_) => training.learning_rate,
+                None => tuning.learning_rate.unwrap_or(training.fine_tune_learning_rate),
+            },
+            skipped: skipped.unwrap_or(0),
+            shrink: (tuning.shrink, tuning.shrink_by),
+            ties: self.clustered && quantization.is_none(),
             first: None,
             keeps_statistics: false,
             shuffle,
@@ -421,16 +565,21 @@ impl<'a> Passes<'a> {
     }
 }
 
-/// What is counted, and how much of it a network has.
-fn counted_in(counted: Counted, graph: &Graph) -> (Resource, u64) {
-    match counted {
+/// What a recipe is told that goes back to weights that are not there.
+const NO_WAY_BACK: &str = "rewind = \"weights\" goes back to weights of the first training, but this \
+                           network has none: it was taken as it is; use \"rate\"";
+
+/// What is counted, and how much of it a network has; `None` for what is measured.
+fn counted_in(counted: Counted, graph: &Graph) -> Option<(Resource, u64)> {
+    Some(match counted {
         Counted::Macs => (Resource::Macs, graph.cost().macs),
         Counted::Parameters => (Resource::Parameters, graph.cost().parameters),
         Counted::Channels => {
             let free = graph.group_sizes().into_iter().filter(|group| !group.fixed);
             (Resource::Channels, free.map(|group| group.channels as u64).sum())
         }
-    }
+        Counted::Bytes | Counted::Latency => return None,
+    })
 }
 
 /// For each group of channels of a network that was cut, the group before that it is left of. They

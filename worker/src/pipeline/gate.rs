@@ -92,6 +92,34 @@ impl Busy<'_> {
     }
 }
 
+impl<'a> Busy<'a> {
+    /// Stops to compute, and keeps the process quiet until what it returns is dropped; then it
+    /// computes again. `None` if `stopped` returned true first; then it computes at once.
+    pub fn quiet(&self, stopped: impl Fn() -> bool) -> Option<Rest<'a>> {
+        self.0.lock().busy -= 1;
+        self.0.changed.notify_all();
+        let quiet = self.0.quiet(stopped);
+        // It enters again in any case.
+        let rest = Rest { quiet, gate: self.0 };
+        if rest.quiet.is_some() { Some(rest) } else { None }
+    }
+}
+
+/// Held by a task that measures instead of computing.
+#[derive(Debug)]
+pub struct Rest<'a> {
+    quiet: Option<Quiet<'a>>,
+    gate: &'a QuietGate,
+}
+
+impl Drop for Rest<'_> {
+    fn drop(&mut self) {
+        // Otherwise it would wait for its own measurement.
+        drop(self.quiet.take());
+        self.gate.enter(self.gate.lock());
+    }
+}
+
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
         self.0.lock().busy -= 1;
@@ -146,6 +174,36 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn a_task_that_computes_may_measure() {
+        let gate = QuietGate::default();
+        let (computing, measuring) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let busy = gate.busy();
+                    for _ in 0..50 {
+                        computing.fetch_add(1, Ordering::SeqCst);
+                        assert_eq!(measuring.load(Ordering::SeqCst), 0);
+                        std::thread::yield_now();
+                        computing.fetch_sub(1, Ordering::SeqCst);
+                        let rest = busy.quiet(|| false).unwrap();
+                        assert_eq!(measuring.fetch_add(1, Ordering::SeqCst), 0);
+                        std::thread::yield_now();
+                        assert_eq!(computing.load(Ordering::SeqCst), 0);
+                        measuring.fetch_sub(1, Ordering::SeqCst);
+                        drop(rest);
+                    }
+                });
+            }
+        });
+        // One that is stopped while it waits computes on, so the counts are right.
+        let (busy, other) = (gate.busy(), gate.busy());
+        assert!(busy.quiet(|| true).is_none());
+        drop((busy, other));
+        assert!(gate.quiet(|| false).is_some());
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use edgesmith_common::spec::{StudySpec, TeacherSource, Workload};
@@ -31,12 +31,14 @@ use edgesmith_common::{
 use edgesmith_data::{DataError, ImageSet};
 use edgesmith_edge_runtime::Model;
 use edgesmith_graph::{Graph, Weights};
-use edgesmith_search_space::{Candidate, Cost, Design, Genotype, Head, Precision, Recipe, Space};
+use edgesmith_search_space::{
+    Candidate, Cost, Design, Genotype, Head, Precision, Recipe, Shrink, Space,
+};
 use edgesmith_train::{Checkpoint, Cores, Moments, SoftTargets, TrainDevice, Trained, safetensors};
 
 pub use self::gate::{Busy, Quiet, QuietGate};
 
-use self::compress::{Compressed, Epochs, Passes};
+use self::compress::{Compressed, Epochs, First, Passes};
 use self::inputs::{Data, DataKey};
 use self::memory::TrainingMemory;
 use self::original::{Originals, slower_layers};
@@ -67,6 +69,8 @@ pub struct Pipeline {
     tables: Tables,
     soft_targets: Lru<ArtifactHash, SoftTargets>,
     originals: Originals,
+    /// The multiple of channels that is fast on this machine, once it was measured.
+    multiple: OnceLock<u32>,
 }
 
 impl Pipeline {
@@ -89,6 +93,7 @@ impl Pipeline {
             data: Lru::new(DATA_MEMORY),
             soft_targets: Lru::new(DATA_MEMORY),
             originals: Originals::default(),
+            multiple: OnceLock::new(),
         }
     }
 
@@ -188,7 +193,19 @@ impl Pipeline {
         let device = self.training_device()?;
         let class_names = self.class_names(study)?;
         let (cores, memory, busy) = (&self.cores, &self.memory, &busy);
-        let run = Run { device, cores, study, dataset, class_names, memory, context, busy };
+        let (info, multiple) = (&self.info, &self.multiple);
+        let run = Run {
+            device,
+            cores,
+            study,
+            dataset,
+            class_names,
+            memory,
+            context,
+            busy,
+            info,
+            multiple,
+        };
 
         let epochs = match trial.donor {
             Some(_) => study.work.training.inherit_epochs,
@@ -208,6 +225,9 @@ impl Pipeline {
             epochs,
             until: trial.rung.unwrap_or(epochs),
             learning_rate: study.work.training.learning_rate,
+            skipped: 0,
+            shrink: (Shrink::None, 0.0),
+            ties: false,
             first: head_alone(study),
             keeps_statistics: study.work.model.is_some(),
             shuffle: Purpose::Shuffle(number),
@@ -215,8 +235,12 @@ impl Pipeline {
             quantization: None,
             masks: None,
         };
-        let trained =
-            if is_trained(&candidate) { run.train(phase)? } else { untrained(phase.start.weights) };
+        let (trained, early) = if is_trained(&candidate) {
+            let points = if trial.rung.is_none() { First::points(recipe) } else { Vec::new() };
+            run.train_with_early(phase, &points)?
+        } else {
+            (untrained(phase.start.weights), First::default())
+        };
         let seconds = || seconds_before + started.elapsed().as_secs_f64();
         if let Some(epochs) = trial.rung {
             context.progress(0.95, "evaluate");
@@ -234,12 +258,14 @@ impl Pipeline {
         let uncompressed = run.report(&Cost::of(&graph, Precision::Fp32), &uncompressed_model)?;
 
         let first = Pass {
-            name: if is_trained(&candidate) { StageReport::TRAINED } else { StageReport::ORIGINAL },
+            name: if is_trained(&candidate) { StageReport::TRAINED } else { StageReport::ORIGINAL }
+                .to_owned(),
             distilled: is_trained(&candidate) && recipe.distillation().is_some(),
         };
         let mut stages = vec![uncompressed.stage(first)];
 
-        let passes = Passes::new(&run, number, graph, trained, soft_targets.as_deref(), spans);
+        let soft_targets = soft_targets.as_deref();
+        let passes = Passes::new(&run, number, graph, trained, soft_targets, spans, early);
         let compressed = passes.carry_out(recipe)?;
         let Compressed { graph, weights, images_seen, model, cost, last, .. } = compressed;
         stages.extend(compressed.stages);
@@ -310,7 +336,19 @@ impl Pipeline {
         let started = Instant::now();
         let device = self.training_device()?;
         let (cores, memory, busy) = (&self.cores, &self.memory, &busy);
-        let run = Run { device, cores, study, dataset, class_names, memory, context, busy };
+        let (info, multiple) = (&self.info, &self.multiple);
+        let run = Run {
+            device,
+            cores,
+            study,
+            dataset,
+            class_names,
+            memory,
+            context,
+            busy,
+            info,
+            multiple,
+        };
         let mut trainings = Trainings::of(teacher);
         // A teacher from elsewhere expects images that are normalised as there.
         let normalization = match (&given, &teacher.source) {
@@ -335,6 +373,9 @@ impl Pipeline {
                 epochs: *epochs,
                 until: *epochs,
                 learning_rate: study.work.training.learning_rate,
+                skipped: 0,
+                shrink: (Shrink::None, 0.0),
+                ties: false,
                 first: head_alone(study),
                 keeps_statistics: study.work.model.is_some(),
                 shuffle: Purpose::TeacherShuffle,

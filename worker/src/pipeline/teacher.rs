@@ -4,7 +4,7 @@
 use edgesmith_common::spec::{TeacherModel, TeacherSource, TeacherSpec};
 use edgesmith_common::{AttemptError, Purpose};
 use edgesmith_graph::{Graph, Weights};
-use edgesmith_search_space::{DataShape, Design, Distillation, Features};
+use edgesmith_search_space::{DataShape, Design, Distillation, Features, Shrink};
 use edgesmith_train::{Checkpoint, SoftTargets, safetensors};
 
 use super::run::{Phase, Run, Study};
@@ -117,6 +117,9 @@ impl Pipeline {
             epochs: further.epochs,
             until: further.epochs,
             learning_rate: study.work.training.learning_rate,
+            skipped: 0,
+            shrink: (Shrink::None, 0.0),
+            ties: false,
             first: head_alone(study).filter(|_| own),
             keeps_statistics: own,
             shuffle: further.shuffle,

@@ -15,6 +15,7 @@ use super::*;
 
 mod memory;
 mod own_network;
+mod prune;
 mod recipe;
 
 const STUDY: &str = r#"

@@ -17,7 +17,7 @@ use edgesmith_common::DIVERGED;
 use edgesmith_common::spec::TrainingSpec;
 use edgesmith_data::{Dataset, Views};
 use edgesmith_graph::{Array, Graph, Quantization, Weights, WeightsError};
-use edgesmith_search_space::{Distillation, Features};
+use edgesmith_search_space::{Distillation, Features, Shrink};
 
 use crate::network::{MOMENTUM, mean_share, momentum};
 
@@ -39,6 +39,7 @@ mod optimizer;
 mod padding;
 mod prefetch;
 mod schedule;
+mod shaping;
 mod soft_targets;
 mod taylor;
 #[cfg(test)]
@@ -67,6 +68,7 @@ use optimizer::NetworkOptimizer;
 use padding::Padding;
 use prefetch::Prefetch;
 use schedule::Schedule;
+use shaping::Shaping;
 
 /// One training.
 #[derive(Debug, Clone)]
@@ -90,6 +92,13 @@ pub struct TrainRequest<'a> {
     pub until: u32,
     /// Peak learning rate.
     pub learning_rate: f64,
+    /// Epochs that the schedule of the learning rate has before the first one, as if they had
+    /// been trained already (learning-rate rewinding, Renda et al. 2020).
+    pub skipped: u32,
+    /// What becomes small along with the loss, and the weight of its penalty.
+    pub shrink: (Shrink, f64),
+    /// Whether weights that are equal in a tensor at the start stay equal, as those of clusters.
+    pub ties: bool,
     /// The parameters that learn alone in the first epochs, and in how many; `None` if all learn
     /// from the start.
     pub first: Option<(&'a [String], u32)>,
@@ -282,6 +291,20 @@ pub enum TrainError {
         /// Size of the hint.
         teacher: String,
     },
+    /// What should become small is not there.
+    #[error(
+        "shrink = \"{shrink}\" makes {} small, but the network has none that could be removed; \
+         shrink something else, or nothing",
+        match shrink {
+            Shrink::None => "nothing",
+            Shrink::Scales => "scales of batch normalisation",
+            Shrink::Filters => "filters",
+        }
+    )]
+    NothingToShrink {
+        /// As asked for.
+        shrink: Shrink,
+    },
     /// No layer makes the classes.
     #[error(
         "features = \"relations\" compares what the last layer reads, but in this network no layer \
@@ -378,7 +401,11 @@ fn take_steps(
     let TrainRequest { graph, spec, mut start, epochs, until, kept, .. } = request;
     mask(&mut start.weights, kept);
     let all_steps = u64::from(epochs) * steps as u64;
-    let schedule = Schedule::new(request.learning_rate, spec.warmup_fraction, all_steps);
+    let skipped = u64::from(request.skipped) * steps as u64;
+    let scheduled = all_steps + skipped;
+    let schedule = Schedule::new(request.learning_rate, spec.warmup_fraction, scheduled);
+    let (shrink, ties) = (request.shrink, request.ties);
+    let tied = ties.then(|| start.weights.clone());
     let device = request.device.device().autodiff();
     let mut moments = start.moments;
     if let Some(regressor) = regressor.as_mut().filter(|_| start.epochs > 0) {
@@ -386,7 +413,9 @@ fn take_steps(
     }
     let (padding, mut network) = match request.quantization {
         None => {
-            let padding = Padding::new(graph, manner.channel_multiple);
+            // What is padded would be tied to weights of 0.
+            let multiple = if ties { 1 } else { manner.channel_multiple };
+            let padding = Padding::new(graph, multiple);
             let network = Network::new(padding.graph(), &padding.pad(start.weights), &device);
             (padding, network)
         }
@@ -415,6 +444,12 @@ fn take_steps(
         padded.retain(|name, _| kept.contains_key(name));
         optimizer.keep_zeros(padded, &network, &inner);
     }
+    let mut shaping = Shaping::default();
+    shaping.shrink(graph, &network, shrink);
+    if let Some(tied) = &tied {
+        shaping.tie(graph, &network, tied);
+    }
+    optimizer.shape(shaping);
     let distillation = request.distillation.map(|(distillation, _)| distillation);
     let values = copied.as_ref().map(|copied| copied.within(graph, padding.graph()));
     let values = values.unwrap_or_default();
@@ -453,7 +488,7 @@ fn take_steps(
             if let Some(regressor) = &mut regressor {
                 regressor.step();
             }
-            network = optimizer.step(schedule.rate(at), network, together.grads());
+            network = optimizer.step(schedule.rate(at + skipped), network, together.grads());
             unread.push((loss.expect("a batch has images"), images));
             if unread.len() < manner.steps_ahead && step + 1 < steps {
                 continue;
@@ -622,5 +657,6 @@ fn check(request: &TrainRequest) -> Result<Classifier, TrainError> {
         }
     }
     copied(request)?;
+    shaping::check(graph, request.shrink.0)?;
     Ok(sizes)
 }

@@ -20,6 +20,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use edgesmith_common::spec::OptimizerSpec;
 
 use super::TrainError;
+use super::shaping::Shaping;
 use crate::network::Network;
 use edgesmith_graph::Array;
 
@@ -44,6 +45,8 @@ pub(super) struct NetworkOptimizer {
     moments: HashMap<ParamId, Vec<Tensor<1>>>,
     /// Flat: 1 for the numbers of a parameter that learn, and 0 for those that stay 0.
     masks: HashMap<ParamId, Tensor<1>>,
+    /// What else steps do to parameters.
+    shaping: Shaping,
     /// The parameters that do not learn in the first steps, and the number of these steps.
     late: (HashSet<ParamId>, usize),
 }
@@ -111,8 +114,8 @@ impl NetworkOptimizer {
             None => {
                 let decayed = network.decayed().into_iter().collect();
                 let factors = network.factors().into_iter().collect();
-                let masks = HashMap::new();
-                Ok(Self { rule, decayed, factors, steps, moments: remembered, masks, late })
+                let (masks, shaping, moments) = (HashMap::new(), Shaping::default(), remembered);
+                Ok(Self { rule, decayed, factors, steps, moments, masks, shaping, late })
             }
         }
     }
@@ -131,6 +134,11 @@ impl NetworkOptimizer {
                 self.masks.insert(id, Tensor::from_data(data, device));
             }
         }
+    }
+
+    /// From now on, steps do this to parameters, too.
+    pub(super) fn shape(&mut self, shaping: Shaping) {
+        self.shaping = shaping;
     }
 
     /// The network after one step along its gradients.
@@ -225,6 +233,7 @@ impl Step<'_> {
             Some(mask) => gradient * mask.clone(),
             None => gradient,
         };
+        let gradient = optimizer.shaping.gradient(id, gradient);
         let decays = optimizer.decayed.contains(&id);
         let scales = optimizer.factors.contains(&id).then(|| tensor.clone());
         let (tensor, gradient) = match &scales {
@@ -255,10 +264,13 @@ impl Step<'_> {
         optimizer.moments.insert(id, moments);
         match scales {
             Some(scales) => scales * tensor.clamp(-FARTHEST, FARTHEST).exp(),
-            None => match mask {
-                Some(mask) => tensor * mask,
-                None => tensor,
-            },
+            None => {
+                let tensor = optimizer.shaping.shaped(id, tensor, rate);
+                match mask {
+                    Some(mask) => tensor * mask,
+                    None => tensor,
+                }
+            }
         }
     }
 }

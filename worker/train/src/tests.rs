@@ -26,6 +26,7 @@ mod features;
 mod memory;
 mod padding;
 mod quantized;
+mod shaping;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
@@ -88,6 +89,9 @@ fn request<'a>(
         epochs: 2,
         until: 2,
         learning_rate: 1e-2,
+        skipped: 0,
+        shrink: (Shrink::None, 0.0),
+        ties: false,
         first: None,
         keeps_statistics: false,
         at_once: u32::MAX,

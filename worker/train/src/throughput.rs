@@ -12,6 +12,7 @@ use edgesmith_common::Seed;
 use edgesmith_common::spec::{Augmentation, OptimizerSpec, TrainingSpec};
 use edgesmith_data::{Dataset, ImageSet, Normalization, Origin, Views};
 use edgesmith_graph::Graph;
+use edgesmith_search_space::Shrink;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -63,6 +64,9 @@ impl Throughput {
             epochs: u32::MAX,
             until: u32::MAX,
             learning_rate: spec.learning_rate,
+            skipped: 0,
+            shrink: (Shrink::None, 0.0),
+            ties: false,
             first: None,
             keeps_statistics: false,
             at_once: u32::MAX,

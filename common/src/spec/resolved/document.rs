@@ -209,11 +209,19 @@ pub(super) enum StepDocument {
         importance: Vec<String>,
         rounds: Vec<u32>,
         epochs: Vec<u32>,
-        multiple_of: Vec<u32>,
+        multiple_of: Vec<MultipleDocument>,
+        /// Absent if trainings go back to nothing, as before they could.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rewind: Option<Vec<String>>,
     },
     FineTune {
         epochs: Vec<u32>,
         learning_rate: Vec<f64>,
+        /// Both are absent if nothing shrinks, as before anything could.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shrink: Option<Vec<String>>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shrink_by: Option<Vec<f64>>,
     },
     Cluster {
         clusters: Vec<u32>,
@@ -234,6 +242,14 @@ pub(super) enum StepDocument {
         epochs: Vec<u32>,
         learning_rate: Vec<f64>,
     },
+}
+
+/// As in study files: a number, or `auto`.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum MultipleDocument {
+    Number(u32),
+    Name(String),
 }
 
 /// As in study files.

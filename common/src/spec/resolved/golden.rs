@@ -258,6 +258,28 @@ temperature = 2.0
 architecture = { resolution = 8, stem_width = 8, stages = [{ width = 8 }] }
 "#;
 
+/// Blocks, budgets that are measured, and what trainings go back to and make small.
+const MEASURED: &str = r#"[[recipe.steps]]
+pass = "fine-tune"
+shrink = ["none", "scales", "filters"]
+shrink_by = [0.001, 0.01]
+[[recipe.steps]]
+pass = "prune"
+granularity = "blocks"
+share = [0.0, 0.25]
+importance = ["output", "random"]
+[[recipe.steps]]
+pass = "prune"
+of = "bytes"
+share = 0.5
+multiple_of = [1, "auto"]
+rewind = ["none", "rate", "weights"]
+[[recipe.steps]]
+pass = "prune"
+of = "latency"
+share = 0.5
+"#;
+
 /// A study with steps in place of the lists of its recipe.
 fn stepped(text: String, fp32: &str, mixed: &str) -> String {
     let steps = STEPS.replace("FP32", &format!("{fp32:?}")).replace("MIXED", &format!("{mixed:?}"));
@@ -350,6 +372,7 @@ fn studies() -> Vec<(&'static str, String)> {
         ("distil-schedules", with_steps(&of("name = \"random\""), SCHEDULES)),
         ("distil-features", with_steps(&of("name = \"random\""), FEATURES)),
         ("distil-values", with_steps(&of("name = \"random\""), VALUES)),
+        ("prune-measured", with_steps(&of("name = \"random\""), MEASURED)),
         ("teacher-several", taught(SEVERAL)),
         ("idx", source(idx)),
         ("cifar10", source("source = \"cifar10\", directory = \"d\", train_limit = 500")),

@@ -1,13 +1,13 @@
 //! Recipes in resolved studies.
 
 use edgesmith_search_space::{
-    ClusterSpace, DistilSpace, FineTuneSpace, FlatRecipe, PruneSpace, PruneUnit, QuantizeSpace,
-    RecipeSpace, Scheduled, StepSpace,
+    ClusterSpace, DistilSpace, FineTuneSpace, FlatRecipe, Multiple, PruneSpace, PruneUnit,
+    QuantizeSpace, RecipeSpace, Rewind, Scheduled, StepSpace,
 };
 
 use super::ResolvedError;
 use super::convert::{parse, parse_all};
-use super::document::{RecipeDocument, ScheduledDocument, StepDocument};
+use super::document::{MultipleDocument, RecipeDocument, ScheduledDocument, StepDocument};
 
 impl RecipeDocument {
     pub(super) fn of(recipe: &RecipeSpace) -> Self {
@@ -59,17 +59,27 @@ impl StepDocument {
             StepSpace::Prune(space) => Self::Prune {
                 granularity: match space.unit {
                     PruneUnit::Channels => None,
-                    unit @ (PruneUnit::Weights | PruneUnit::TwoOfFour) => Some(unit.to_string()),
+                    unit @ (PruneUnit::Weights | PruneUnit::TwoOfFour | PruneUnit::Blocks) => {
+                        Some(unit.to_string())
+                    }
                 },
                 of: space.of.to_string(),
                 share: space.share,
                 importance: texts(&space.importance),
                 rounds: space.rounds,
                 epochs: space.epochs,
-                multiple_of: space.multiple_of,
+                multiple_of: space.multiple_of.into_iter().map(multiple).collect(),
+                rewind: (space.rewind != [Rewind::None]).then(|| texts(&space.rewind)),
             },
-            StepSpace::FineTune(FineTuneSpace { epochs, learning_rate }) => {
-                Self::FineTune { epochs, learning_rate }
+            StepSpace::FineTune(FineTuneSpace { epochs, learning_rate, shrink, shrink_by }) => {
+                let usual = FineTuneSpace::plain(Vec::new(), Vec::new());
+                let shrinks = shrink != usual.shrink || shrink_by != usual.shrink_by;
+                Self::FineTune {
+                    epochs,
+                    learning_rate,
+                    shrink: shrinks.then(|| texts(&shrink)),
+                    shrink_by: shrinks.then_some(shrink_by),
+                }
             }
             StepSpace::Cluster(ClusterSpace { clusters }) => Self::Cluster { clusters },
             StepSpace::Quantize(space) => Self::Quantize {
@@ -84,7 +94,7 @@ impl StepDocument {
                 fp32: space.fp32,
                 mixed: space.mixed,
             },
-            StepSpace::QuantizeAwareTrain(FineTuneSpace { epochs, learning_rate }) => {
+            StepSpace::QuantizeAwareTrain(FineTuneSpace { epochs, learning_rate, .. }) => {
                 Self::QuantizeAwareTrain { epochs, learning_rate }
             }
         }
@@ -107,7 +117,18 @@ impl StepDocument {
                 }
                 StepSpace::Distil(space)
             }
-            Self::Prune { granularity, of, share, importance, rounds, epochs, multiple_of } => {
+            Self::Prune {
+                granularity,
+                of,
+                share,
+                importance,
+                rounds,
+                epochs,
+                multiple_of,
+                rewind,
+            } => {
+                let multiples = multiple_of.iter().map(into_multiple);
+                let multiple_of = multiples.collect::<Result<_, _>>()?;
                 StepSpace::Prune(PruneSpace {
                     unit: match granularity {
                         Some(unit) => parse("recipe.steps.granularity", &unit)?,
@@ -119,10 +140,21 @@ impl StepDocument {
                     rounds,
                     epochs,
                     multiple_of,
+                    rewind: match rewind {
+                        Some(rewind) => parse_all("recipe.steps.rewind", &rewind)?,
+                        None => vec![Rewind::None],
+                    },
                 })
             }
-            Self::FineTune { epochs, learning_rate } => {
-                StepSpace::FineTune(FineTuneSpace { epochs, learning_rate })
+            Self::FineTune { epochs, learning_rate, shrink, shrink_by } => {
+                let mut space = FineTuneSpace::plain(epochs, learning_rate);
+                if let Some(shrink) = shrink {
+                    space.shrink = parse_all("recipe.steps.shrink", &shrink)?;
+                }
+                if let Some(weight) = shrink_by {
+                    space.shrink_by = weight;
+                }
+                StepSpace::FineTune(space)
             }
             Self::Cluster { clusters } => StepSpace::Cluster(ClusterSpace { clusters }),
             Self::Quantize {
@@ -149,9 +181,27 @@ impl StepDocument {
                 mixed,
             }),
             Self::QuantizeAwareTrain { epochs, learning_rate } => {
-                StepSpace::QuantizeAwareTrain(FineTuneSpace { epochs, learning_rate })
+                StepSpace::QuantizeAwareTrain(FineTuneSpace::plain(epochs, learning_rate))
             }
         })
+    }
+}
+
+fn multiple(multiple: Multiple) -> MultipleDocument {
+    match multiple {
+        Multiple::Of(number) => MultipleDocument::Number(number),
+        Multiple::Auto => MultipleDocument::Name(Multiple::AUTO.to_owned()),
+    }
+}
+
+fn into_multiple(document: &MultipleDocument) -> Result<Multiple, ResolvedError> {
+    match document {
+        MultipleDocument::Number(number) => Ok(Multiple::Of(*number)),
+        MultipleDocument::Name(name) if name == Multiple::AUTO => Ok(Multiple::Auto),
+        MultipleDocument::Name(name) => {
+            let reason = format!("{name:?} is no number of channels");
+            Err(ResolvedError::Unusable { part: "recipe.steps.multiple_of", reason })
+        }
     }
 }
 
