@@ -39,6 +39,8 @@ pub enum Purpose {
     AssistantShuffle(u32),
     /// Which images are validation images.
     Split,
+    /// Which training images a network is observed on, the same for all networks of a study.
+    Calibration,
     /// Augmented views, the same for all networks of a study.
     Views,
     /// Initial weights of the policy of a reinforcement-learning controller.
@@ -62,6 +64,7 @@ impl Seed {
             Purpose::AssistantWeights(n) => ("assistant weights", n),
             Purpose::AssistantShuffle(n) => ("assistant shuffle", n),
             Purpose::Split => ("split", 0),
+            Purpose::Calibration => ("calibration", 0),
             Purpose::Views => ("views", 0),
             Purpose::Policy => ("policy", 0),
         };

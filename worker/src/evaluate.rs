@@ -132,7 +132,7 @@ pub fn evaluate_classifier(
 
 /// The quantization by `scheme` of a folded network that reads `input`, and the weights to lower
 /// with it: equalized, rounded and with corrected biases, as the scheme says. It is calibrated on
-/// all images of `set`. Rounding and biases are learned on as many, at equal distances, as need
+/// all images of `set`. Rounding and biases are learned on as many of its first ones as need
 /// 2^25 numbers (128 MiB) at most. `pause` is called from time to time.
 ///
 /// # Errors
@@ -214,11 +214,11 @@ pub fn correct_biases(
     corrected.ok_or(RunError::Stopped)
 }
 
-/// The images, at equal distances, that are held if each needs so many numbers; at least one, if
-/// there is one.
+/// The images that are held if each needs so many numbers; at least one, if there is one. They are
+/// the first ones, because the beginning of a set for calibration is balanced like the whole.
 fn held_at_once(images: usize, numbers: u64) -> Vec<usize> {
     let most = usize::try_from(MAX_HELD_NUMBERS / numbers).unwrap_or(usize::MAX);
-    (0..images).step_by(images.div_ceil(most.max(1)).max(1)).collect()
+    (0..images.min(most.max(1))).collect()
 }
 
 /// What a network reads of each image.
@@ -369,7 +369,7 @@ mod tests {
     #[test]
     fn no_more_images_are_held_than_fit() {
         assert_eq!(held_at_once(5, 1), [0, 1, 2, 3, 4]);
-        assert_eq!(held_at_once(5, MAX_HELD_NUMBERS / 3), [0, 2, 4]);
+        assert_eq!(held_at_once(5, MAX_HELD_NUMBERS / 3), [0, 1, 2]);
         assert_eq!(held_at_once(5, 2 * MAX_HELD_NUMBERS), [0]);
         assert_eq!(held_at_once(0, 1), [0; 0]);
     }

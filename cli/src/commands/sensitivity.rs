@@ -172,15 +172,14 @@ impl Network {
         let labels =
             evaluate::labels(&self.words, answers, &self.class_names, shape.classes, &names)?;
         let data = Dataset::load(&work.data, shape, spec.seed, root)?;
-        let some = |set: &ImageSet, most: usize| {
-            let step = set.len().div_ceil(most).max(1);
-            set.subset(&(0..set.len()).step_by(step).collect::<Vec<usize>>())
-        };
-        let mut judged = some(&data.validation, judged);
+        let calibration = data.train.for_calibration(calibration, spec.seed);
+        let step = data.validation.len().div_ceil(judged).max(1);
+        let judged: Vec<usize> = (0..data.validation.len()).step_by(step).collect();
+        let mut judged = data.validation.subset(&judged);
         for label in &mut judged.labels {
             *label = u16::try_from(labels[usize::from(*label)]).unwrap_or(u16::MAX);
         }
-        Ok((judged, some(&data.train, calibration)))
+        Ok((judged, calibration))
     }
 }
 

@@ -14,6 +14,7 @@ use edgesmith_search_space::DataShape;
 pub mod arrays;
 pub mod files;
 
+mod calibration;
 mod cifar10;
 mod digits;
 mod error;

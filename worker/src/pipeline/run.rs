@@ -366,12 +366,9 @@ impl Run<'_> {
         self.some_images(IMPORTANCE_IMAGES)
     }
 
-    /// At most so many of the training images, at equal distances.
+    /// At most so many of the training images, by the study's seed and balanced by class.
     fn some_images(&self, most: usize) -> ImageSet {
-        let train = &self.dataset.train;
-        let step = train.len().div_ceil(most).max(1);
-        let chosen: Vec<usize> = (0..train.len()).step_by(step).collect();
-        train.subset(&chosen)
+        self.dataset.train.for_calibration(most, self.study.seed)
     }
 
     /// The teacher's logits for every view of every training image that a training of the study may
