@@ -261,6 +261,25 @@ pub enum Problem {
     /// The channels are reduced, and shall not stay.
     #[error("it reduces the channels, so the axes must stay")]
     ChannelsReduced,
+    /// There are no levels of so many bits.
+    #[error("its levels have {0} bits; they must have 1, 2, 4, 8 or 16")]
+    LevelBits(u8),
+    /// A level or a zero point is not one of its bits.
+    #[error("level {level} is not one of {bits} bits")]
+    LevelRange {
+        /// The level.
+        level: i16,
+        /// Bits of all levels.
+        bits: u8,
+    },
+    /// The zero point is none of the levels.
+    #[error("its zero point {found} is above its last level {limit}")]
+    ZeroPoint {
+        /// The zero point.
+        found: u16,
+        /// The last level.
+        limit: u16,
+    },
     /// Integers cannot do this.
     #[error("it has no form in integers")]
     NotInIntegers,

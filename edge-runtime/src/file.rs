@@ -81,6 +81,7 @@ numbers! {
     u8: 2,
     i8: 3,
     i32: 4,
+    i16: 5,
 }
 
 /// Numbers with their sizes.

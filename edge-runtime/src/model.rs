@@ -200,6 +200,13 @@ impl Model {
         Some(InputSpec { channels: *channels, height: *height, width: *width, mean, std })
     }
 
+    /// Whether it runs by reference: it rounds values in fp32 to levels that no engine computes
+    /// with, so its latency is not that of a device that would.
+    #[must_use]
+    pub fn runs_by_reference(&self) -> bool {
+        self.nodes.iter().any(|node| matches!(node.layer, Layer::Round(_)))
+    }
+
     /// Whether any value is in bytes.
     #[must_use]
     pub fn has_integers(&self) -> bool {

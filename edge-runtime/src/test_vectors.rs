@@ -178,12 +178,14 @@ fn is_exact(layer: &Layer) -> bool {
         | Layer::FloatConv(_)
         | Layer::FloatConvTranspose(_)
         | Layer::LayerNormalization(_)
+        | Layer::Leveled(_)
         | Layer::FloatLinear(_)
         | Layer::Map(_)
         | Layer::MatrixProduct(_)
         | Layer::Prelu(_)
         | Layer::Reduce(_)
         | Layer::Resize(_)
+        | Layer::Round(_)
         | Layer::Softmax(_) => false,
     }
 }

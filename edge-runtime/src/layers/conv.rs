@@ -294,7 +294,7 @@ impl<W: Copy, B: Copy> Conv<W, B> {
 
 impl<W, B> Conv<W, B> {
     /// With the scales of the weight, if `weight` reads them.
-    fn read<'a>(
+    pub(super) fn read<'a>(
         file: &mut Reader<'a>,
         weight: fn(&mut Reader<'a>) -> Result<Tensor<W>, ModelError>,
     ) -> Result<(Self, Vec<f32>), ModelError>
@@ -320,7 +320,7 @@ impl<W, B> Conv<W, B> {
         Ok((conv, weight.scales))
     }
 
-    fn write(&self, file: &mut Writer, weight_scale: &[f32])
+    pub(super) fn write(&self, file: &mut Writer, weight_scale: &[f32])
     where
         W: Number,
         B: Number,

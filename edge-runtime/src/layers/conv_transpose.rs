@@ -198,7 +198,7 @@ impl<W: Copy, B: Copy> ConvTranspose<W, B> {
 
 impl<W, B> ConvTranspose<W, B> {
     /// With the scales of the weight, if `weight` reads them.
-    fn read<'a>(
+    pub(super) fn read<'a>(
         file: &mut Reader<'a>,
         weight: fn(&mut Reader<'a>) -> Result<Tensor<W>, ModelError>,
     ) -> Result<(Self, Vec<f32>), ModelError>
@@ -233,7 +233,7 @@ impl<W, B> ConvTranspose<W, B> {
         Ok((conv, weight.scales))
     }
 
-    fn write(&self, file: &mut Writer, weight_scale: &[f32])
+    pub(super) fn write(&self, file: &mut Writer, weight_scale: &[f32])
     where
         W: Number,
         B: Number,

@@ -2,7 +2,7 @@
 
 use super::conv::zero;
 use super::prelude::*;
-use crate::file::Number;
+use crate::file::{Number, Tensor};
 use crate::kernels::fp32::{self, float_linear};
 use crate::kernels::int8::{self, int_linear};
 use crate::validate::check_accumulators;
@@ -39,11 +39,11 @@ impl Settings for FloatLinear {
     const NAME: &'static str = "linear";
 
     fn read(file: &mut Reader) -> Result<Self, ModelError> {
-        Linear::read_tensors(file)
+        Ok(Linear::read_tensors(file, Reader::tensor)?.0)
     }
 
     fn write(&self, file: &mut Writer) {
-        self.write_tensors(file);
+        self.write_tensors(file, &[]);
     }
 
     fn output(&self, inputs: &[Value], element: Element) -> Result<Shape, Problem> {
@@ -76,11 +76,12 @@ impl Settings for IntLinear {
     const NAME: &'static str = "linear in integers";
 
     fn read(file: &mut Reader) -> Result<Self, ModelError> {
-        Ok(Self { linear: Linear::read_tensors(file)?, logit_scale: file.floats()? })
+        let (linear, _) = Linear::read_tensors(file, Reader::tensor)?;
+        Ok(Self { linear, logit_scale: file.floats()? })
     }
 
     fn write(&self, file: &mut Writer) {
-        self.linear.write_tensors(file);
+        self.linear.write_tensors(file, &[]);
         file.floats(&self.logit_scale);
     }
 
@@ -118,23 +119,28 @@ impl Prepared for int8::PreparedLinear {
 }
 
 impl<W, B> Linear<W, B> {
-    fn read_tensors(file: &mut Reader) -> Result<Self, ModelError>
+    /// With the scales of the weight, if `weight` reads them.
+    pub(super) fn read_tensors<'a>(
+        file: &mut Reader<'a>,
+        weight: fn(&mut Reader<'a>) -> Result<Tensor<W>, ModelError>,
+    ) -> Result<(Self, Vec<f32>), ModelError>
     where
         W: Number,
         B: Number,
     {
-        let weight = file.tensor::<W>()?;
+        let weight = weight(file)?;
         let bias = file.vector::<B>()?;
         let ([out_features, in_features], _) = file.sizes_of_weight(&weight.sizes, 0)?;
-        Ok(Self { in_features, out_features, weight: weight.values, bias })
+        let linear = Self { in_features, out_features, weight: weight.values, bias };
+        Ok((linear, weight.scales))
     }
 
-    fn write_tensors(&self, file: &mut Writer)
+    pub(super) fn write_tensors(&self, file: &mut Writer, weight_scale: &[f32])
     where
         W: Number,
         B: Number,
     {
-        file.tensor(&[self.out_features, self.in_features], &self.weight, &[]);
+        file.tensor(&[self.out_features, self.in_features], &self.weight, weight_scale);
         file.tensor(&[self.out_features], &self.bias, &[]);
     }
 }

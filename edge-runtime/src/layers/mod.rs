@@ -22,6 +22,7 @@ use crate::shape::Shape;
 pub use binary::BinaryFunction;
 pub use conv::{Activation, Conv};
 pub use conv_transpose::{ConvTranspose, TransposedAxis};
+pub use leveled::LeveledLayer;
 pub use linear::Linear;
 pub use map::Function;
 pub(crate) use operands::{Operands, Plain, view, view_mut};
@@ -176,6 +177,7 @@ layers! {
     convert: Quantize, Dequantize;
     gather: Gather;
     layer_normalization: LayerNormalization;
+    leveled: Leveled;
     linear: FloatLinear, IntLinear;
     map: Map;
     matrix_product: MatrixProduct;
@@ -186,6 +188,7 @@ layers! {
     reduce: Reduce, IntReduce;
     reshape: Reshape;
     resize: Resize, IntResize;
+    round: Round;
     select: Select;
     softmax: Softmax;
     sum: IntSum;

@@ -5,6 +5,7 @@ mod every_kind;
 mod file;
 mod invalid;
 mod layers;
+mod leveled;
 mod models;
 mod reference;
 mod session;

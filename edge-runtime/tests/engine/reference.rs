@@ -171,6 +171,11 @@ pub fn run(node: &Node, rounding: Rounding, inputs: &[&Listed], shape: Shape) ->
                 + i128::from(linear.bias[place[0]]);
             f64::from(sum as f32 * logit_scale[place[0]])
         }),
+        Layer::Leveled(leveled) => {
+            let real = Node { layer: leveled.real(), ..node.clone() };
+            run(&real, rounding, inputs, shape)
+        }
+        Layer::Round(round) => each(&|place| f64::from(round.apply(inputs[0].at(place) as f32))),
         Layer::Map(Map { function }) => each(&|place| call(*function, inputs[0].at(place))),
         Layer::Table(Table { tables, .. }) => each(&|place| {
             let channel = if tables.len() == 256 { 0 } else { place[0] };

@@ -163,6 +163,7 @@ fn has_weights(layer: &Layer) -> bool {
             | Layer::IntConvTranspose(_)
             | Layer::FloatLinear(_)
             | Layer::IntLinear(_)
+            | Layer::Leveled(_)
     )
 }
 

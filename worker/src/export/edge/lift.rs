@@ -93,7 +93,8 @@ pub enum LiftError {
 /// A model of the operations that spaces have is the same again when the result is lowered. Other
 /// models may have sums with a clamp and linear layers that read maps, which become several layers,
 /// and biases that no fp32 number means exactly, which become the nearest ones. A value and what it
-/// is converted to are one value of the graph, which the annotation says the scale of.
+/// is converted to are one value of the graph, which the annotation says the scale of. Weights that
+/// are levels become the numbers that they stand for, and rounding of values in fp32 is left out.
 ///
 /// # Errors
 /// If the engine does not accept the model, or the model computes something that the graph cannot
@@ -119,7 +120,8 @@ pub fn lift(model: &edge::Model) -> Result<Lifted, LiftError> {
 /// The value that a value is, before it was converted.
 fn unconverted(model: &edge::Model, mut value: usize) -> usize {
     while let Some(place) = value.checked_sub(model.inputs.len())
-        && let edge::Layer::Quantize(_) | edge::Layer::Dequantize(_) = model.nodes[place].layer
+        && let edge::Layer::Quantize(_) | edge::Layer::Dequantize(_) | edge::Layer::Round(_) =
+            model.nodes[place].layer
     {
         value = model.nodes[place].inputs[0].0 as usize;
     }
@@ -413,7 +415,10 @@ impl Lifting {
                 };
                 self.resize(axes, inputs[0], &parts, whole)?;
             }
-            edge::Layer::Dequantize(_) => self.values.push(inputs[0]),
+            edge::Layer::Leveled(leveled) => {
+                return self.add(&edge::Node { layer: leveled.real(), ..node.clone() });
+            }
+            edge::Layer::Dequantize(_) | edge::Layer::Round(_) => self.values.push(inputs[0]),
             edge::Layer::Quantize(_) => {
                 let edge::Quantization { scale, zero_point } = quantization(node.output);
                 if affines[0].is_none_or(|affine| affine == Affine { scale, zero_point }) {
