@@ -155,6 +155,30 @@ fn features_are_copied_of_networks_only() {
 }
 
 #[test]
+fn what_runs_by_reference_has_no_latency_to_ask_for() {
+    let quantized = |settings: &str, text: &str| {
+        let step = format!("[[recipe.steps]]\npass = \"quantize\"\n{settings}\n");
+        StudySpec::parse(&format!("{text}{step}"))
+    };
+    let constraint = "[[constraints]]\nmetric = \"latency_ms\"\ndevice = \"pi\"\nmax = 5\n";
+    let timed = format!("{GOOD}{constraint}");
+    let by_reference = [
+        "activation_bits = [8, 16]",
+        "weight_bits = 16",
+        "weight_bits = [8, 4]\naffine_weights = true",
+    ];
+    for settings in by_reference {
+        let error = quantized(settings, &timed).unwrap_err().to_string();
+        assert!(error.contains("such candidates run by reference and have no"), "{error}");
+        assert!(error.contains("take these out of recipe.steps[0]"), "{error}");
+        quantized(settings, GOOD).unwrap();
+    }
+    for settings in ["weight_bits = [1, 2, 4]", "weight_bits = 16\nactivation_bits = 32"] {
+        quantized(settings, &timed).unwrap();
+    }
+}
+
+#[test]
 fn distillation_may_change_over_a_training() {
     let distil = |settings: &str| {
         let step = format!("[[recipe.steps]]\npass = \"distil\"\n{settings}\n");

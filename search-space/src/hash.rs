@@ -69,7 +69,9 @@ fn hash_passes(recipe: &Recipe, mut network: Graph, content: &mut Content) {
                 // The others are not there to stay in fp32.
                 let there = |name: &&String| network.value_named(name).is_some();
                 let fp32 = quantizing.fp32.iter().filter(there).cloned().collect();
-                let quantizing = Quantizing { fp32, ..quantizing.clone() };
+                let mut widths = quantizing.widths.clone();
+                widths.layer_bits.retain(|(layer, _)| there(&layer));
+                let quantizing = Quantizing { fp32, widths, ..quantizing.clone() };
                 content.write(format!("{quantizing:?}").as_bytes());
             }
             Step::Distil(_)

@@ -53,10 +53,11 @@ pub use model::{
 pub use network_space::NetworkSpace;
 pub use pruning::pruned;
 pub use recipe::{
-    Among, Amount, Answers, ClusterSpace, Clustering, Counted, Course, DistilSpace, Distillation,
-    Features, FineTuneSpace, FineTuning, FlatRecipe, Granularity, Importance, Multiple, Precision,
-    PruneSpace, PruneUnit, Pruning, QuantizeSpace, Quantizing, RangeRule, Recipe, RecipeSpace,
-    Rewind, Rounding, Scheduled, Scope, Shrink, Step, StepSpace,
+    Among, Amount, Answers, Arithmetic, ClusterSpace, Clustering, Counted, Course, DistilSpace,
+    Distillation, Features, FineTuneSpace, FineTuning, FlatRecipe, Granularity, Importance,
+    Multiple, Precision, PruneSpace, PruneUnit, Pruning, QuantizeSpace, Quantizing, RangeRule,
+    Recipe, RecipeSpace, Rewind, Rounding, Scheduled, Scope, Shrink, Step, StepSpace, Widths,
+    WidthsSpace,
 };
 pub use space::{Choice, Genotype, GenotypeError, NameError, Space};
 pub use staged::{SpaceDefinition, StageSpace, StagedSpace};

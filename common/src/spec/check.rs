@@ -83,6 +83,25 @@ pub fn logits_have_no_features(
     }
 }
 
+/// What runs by reference has no latency that an objective or a constraint could ask for.
+pub fn latencies_are_of_devices(
+    root: &Table,
+    space: Option<&NetworkSpace>,
+    metrics: &[&ScopedMetric],
+    m: &mut Mistakes,
+) {
+    let step = space.and_then(|space| space.recipe().by_reference());
+    let timed = metrics.iter().find(|of| of.target().is_some());
+    if let (Some(step), Some(of)) = (step, timed) {
+        let text = format!(
+            "no engine on a device computes affine weights, weights of 16 bits with values of 8, \
+             or values of 16 bits, so such candidates run by reference and have no {of}; take \
+             these out of {step}, or {of} out of the objectives and constraints"
+        );
+        m.add(&root.span_of("recipe"), "recipe", text);
+    }
+}
+
 /// Trials on a user's network start from its weights, and so from nobody else's.
 pub fn no_inheritance(root: &Table, training: &TrainingSpec, m: &mut Mistakes) {
     if training.inherit_epochs > 0 {

@@ -138,6 +138,9 @@ impl StudySpec {
             _ => None,
         };
         let constraints = read_constraints(&mut root, networks, m);
+        let named = objectives.iter().map(|objective| &objective.of);
+        let named: Vec<_> = named.chain(constraints.iter().map(|one| &one.of)).collect();
+        check::latencies_are_of_devices(&root, networks, &named, m);
         if let Some((Workload::Table(table), _)) = &work {
             check::the_table_holds(&root, table, &constraints, m);
         }

@@ -3,6 +3,7 @@
 use edgesmith_search_space::{
     Answers, ClusterSpace, DistilSpace, Features, FineTuneSpace, FlatRecipe, Importance, Multiple,
     Precision, PruneSpace, PruneUnit, QuantizeSpace, RecipeSpace, Rewind, Scope, StepSpace,
+    WidthsSpace,
 };
 use toml::de::DeValue;
 
@@ -41,6 +42,10 @@ const SETTINGS: [&str; 27] = [
     "rounding",
     "fp32",
     "mixed",
+    "weight_bits",
+    "affine_weights",
+    "activation_bits",
+    "mixed_bits",
 ];
 
 /// Reads `[recipe]`, and notes the places of its settings.
@@ -160,6 +165,14 @@ fn read_step(step: &mut Table, m: &mut Mistakes) -> Option<StepSpace> {
                 rounding: names(step, "rounding", m).unwrap_or(usual.rounding),
                 fp32: step.list("fp32", m).unwrap_or(usual.fp32),
                 mixed: step.list("mixed", m).unwrap_or(usual.mixed),
+                widths: WidthsSpace {
+                    weights: step.list("weight_bits", m).unwrap_or(usual.widths.weights),
+                    affine: step.list("affine_weights", m).unwrap_or(usual.widths.affine),
+                    activations: step
+                        .list("activation_bits", m)
+                        .unwrap_or(usual.widths.activations),
+                    layers: step.list("mixed_bits", m).unwrap_or(usual.widths.layers),
+                },
             })
         }
         other => unreachable!("{other} is not among the passes"),

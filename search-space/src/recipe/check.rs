@@ -89,6 +89,7 @@ pub fn check_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
                 errors.check(&at("equalize"), &s.equalize, |_| true, "");
                 errors.check(&at("correct_biases"), &s.correct_biases, |_| true, "");
                 errors.check(&at("rounding"), &s.rounding, |_| true, "");
+                s.widths.check(errors, at, !s.mixed.is_empty());
                 for (setting, names) in [("fp32", &s.fp32), ("mixed", &s.mixed)] {
                     if !names.is_empty() {
                         errors.check(&at(setting), names, |name| !name.is_empty(), "a name");
@@ -102,6 +103,9 @@ pub fn check_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
     }
     for (i, text) in regrouped(steps) {
         errors.push(&at(i, "pass"), text);
+    }
+    for (i, setting, text) in untrainable(steps) {
+        errors.push(&at(i, setting), text);
     }
 }
 
@@ -169,6 +173,7 @@ pub fn check_recorded_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
                 errors.check_recorded(&at("equalize"), &s.equalize, |_| true);
                 errors.check_recorded(&at("correct_biases"), &s.correct_biases, |_| true);
                 errors.check_recorded(&at("rounding"), &s.rounding, |_| true);
+                s.widths.check_recorded(errors, at);
                 for (setting, names) in [("fp32", &s.fp32), ("mixed", &s.mixed)] {
                     if !names.is_empty() {
                         errors.check_recorded(&at(setting), names, |_| true);
@@ -301,6 +306,39 @@ fn regrouped(steps: &[StepSpace]) -> Vec<(usize, String)> {
                 PruneUnit::Channels | PruneUnit::Weights | PruneUnit::TwoOfFour | PruneUnit::Blocks,
                 _,
             ) => {}
+        }
+    }
+    mistakes
+}
+
+/// The steps that learn how integers are rounded where no candidate has integers that they can
+/// learn for: each with a setting and a sentence.
+fn untrainable(steps: &[StepSpace]) -> Vec<(usize, &'static str, String)> {
+    let (mut mistakes, mut levels) = (Vec::new(), None);
+    for (i, step) in steps.iter().enumerate() {
+        match step {
+            StepSpace::Quantize(s) if !s.widths.may_be_trained(!s.mixed.is_empty()) => {
+                levels = Some(i);
+                if s.rounding == [Rounding::Adaround] {
+                    let text = "learns for integers of 2 to 8 bits, symmetric, with values of 8 \
+                                bits; use \"nearest\"";
+                    mistakes.push((i, "rounding", text.to_owned()));
+                }
+            }
+            StepSpace::QuantizeAwareTrain(_) => {
+                if let Some(first) = levels {
+                    let text = format!(
+                        "steps[{first}] has no integers of 2 to 8 bits with values of 8 bits, \
+                         which are all that is simulated in training; leave one of the two out"
+                    );
+                    mistakes.push((i, "pass", text));
+                }
+            }
+            StepSpace::Quantize(_)
+            | StepSpace::Distil(_)
+            | StepSpace::Prune(_)
+            | StepSpace::FineTune(_)
+            | StepSpace::Cluster(_) => {}
         }
     }
     mistakes

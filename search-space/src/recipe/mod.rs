@@ -8,6 +8,7 @@ mod scheduled;
 mod space;
 #[cfg(test)]
 mod tests;
+mod widths;
 
 use std::fmt;
 
@@ -26,6 +27,7 @@ pub use self::space::{
     ClusterSpace, DistilSpace, FineTuneSpace, FlatRecipe, PruneSpace, QuantizeSpace, RecipeSpace,
     StepSpace,
 };
+pub use self::widths::{Arithmetic, Widths, WidthsSpace};
 use crate::pruning;
 
 /// Passes that turn a network into the one that ships, in order. The training that the study
@@ -165,8 +167,8 @@ pub struct Clustering {
     pub clusters: u32,
 }
 
-/// How a network becomes integers.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// How a network becomes integers, or levels of other bits.
+#[derive(Clone, PartialEq, Serialize)]
 pub struct Quantizing {
     /// How ranges of values are found.
     pub calibration: RangeRule,
@@ -186,13 +188,30 @@ pub struct Quantizing {
     /// Layers that stay in fp32, by name, sorted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fp32: Vec<String>,
+    /// Bits of weights and values.
+    #[serde(flatten)]
+    pub widths: Widths,
 }
 
 impl Recipe {
-    /// Arithmetic of the network that ships.
+    /// Arithmetic of the network that ships: fp32 where levels become fp32, or are rounded to in it.
     pub fn precision(&self) -> Precision {
-        let quantizes = self.steps.iter().any(|step| matches!(step, Step::Quantize(_)));
-        if quantizes { Precision::Int8 } else { Precision::Fp32 }
+        match self.arithmetic() {
+            Some(Arithmetic::Integers) => Precision::Int8,
+            Some(Arithmetic::Fp32 | Arithmetic::Reference) | None => Precision::Fp32,
+        }
+    }
+
+    /// What computes the network that ships; `None` if nothing is quantized.
+    pub fn arithmetic(&self) -> Option<Arithmetic> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Quantize(quantizing) => Some(quantizing.widths.arithmetic()),
+            Step::Distil(_)
+            | Step::Prune(_)
+            | Step::FineTune(_)
+            | Step::Cluster(_)
+            | Step::QuantizeAwareTrain(_) => None,
+        })
     }
 
     /// What the training before the first pass learns from the teacher; `None` to train on labels
@@ -462,7 +481,27 @@ impl Default for Quantizing {
             correct_biases: false,
             rounding: Rounding::Nearest,
             fp32: Vec::new(),
+            widths: Widths::default(),
         }
+    }
+}
+
+/// With the usual bits as before there were others, because hashes of candidates are made of it.
+impl fmt::Debug for Quantizing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut all = f.debug_struct("Quantizing");
+        all.field("calibration", &self.calibration)
+            .field("examples", &self.examples)
+            .field("clip_ranges", &self.clip_ranges)
+            .field("granularity", &self.granularity)
+            .field("equalize", &self.equalize)
+            .field("correct_biases", &self.correct_biases)
+            .field("rounding", &self.rounding)
+            .field("fp32", &self.fp32);
+        if self.widths != Widths::default() {
+            all.field("widths", &self.widths);
+        }
+        all.finish()
     }
 }
 
@@ -614,6 +653,6 @@ impl fmt::Display for Quantizing {
         if !self.fp32.is_empty() {
             write!(f, " but {}", self.fp32.join(", "))?;
         }
-        Ok(())
+        self.widths.fmt(f)
     }
 }

@@ -3,10 +3,11 @@
 
 use std::fmt;
 
+use super::widths::LayerWidth;
 use super::{
-    Among, Amount, Answers, Clustering, Counted, Distillation, Features, FineTuning, Granularity,
-    Importance, Multiple, Precision, PruneUnit, Pruning, Quantizing, RangeRule, Recipe, Rewind,
-    Rounding, Scheduled, Scope, Shrink, Step,
+    Among, Amount, Answers, Arithmetic, Clustering, Counted, Distillation, Features, FineTuning,
+    Granularity, Importance, Multiple, Precision, PruneUnit, Pruning, Quantizing, RangeRule,
+    Recipe, Rewind, Rounding, Scheduled, Scope, Shrink, Step, Widths, WidthsSpace,
 };
 use crate::Choice;
 use crate::active::{Anything, Outline, Reader};
@@ -151,8 +152,10 @@ pub struct QuantizeSpace {
     pub rounding: Vec<Rounding>,
     /// Names of layers that stay in fp32. They are not searched.
     pub fp32: Vec<String>,
-    /// Names of layers of which each may stay in fp32.
+    /// Names of layers of which each may stay in fp32, or have bits of its own.
     pub mixed: Vec<String>,
+    /// Bits of weights and values.
+    pub widths: WidthsSpace,
 }
 
 /// Takes a value of each setting of the recipe, in the order of the choices.
@@ -276,8 +279,16 @@ impl RecipeSpace {
                     _ => None,
                 });
                 let mut precisions = quantize.unwrap_or_else(|| vec![Precision::Fp32]);
-                let named = self.quantizations().any(|q| !q.fp32.is_empty() || !q.mixed.is_empty());
-                if named && !precisions.contains(&Precision::Fp32) {
+                let computes = |q: &QuantizeSpace, arithmetic| {
+                    q.widths.may_be(arithmetic, !q.mixed.is_empty())
+                };
+                let real = self.quantizations().any(|q| {
+                    !q.fp32.is_empty()
+                        || !q.mixed.is_empty()
+                        || computes(q, Arithmetic::Fp32)
+                        || computes(q, Arithmetic::Reference)
+                });
+                if real && !precisions.contains(&Precision::Fp32) {
                     precisions.push(Precision::Fp32);
                 }
                 precisions
@@ -310,6 +321,20 @@ impl RecipeSpace {
         };
         let all = Features::ALL.iter().copied().filter(|features| !features.is_none());
         all.filter(|features| offered(*features)).collect()
+    }
+
+    /// The path of the step whose networks may run by reference, where no engine on a device
+    /// computes what they are rounded to; `None` if all run as they are.
+    pub fn by_reference(&self) -> Option<String> {
+        let RecipeSpace::Steps(steps) = self else { return None };
+        let place = steps.iter().position(|step| match step {
+            StepSpace::Quantize(q) => {
+                q.precision.contains(&Precision::Int8)
+                    && q.widths.may_be(Arithmetic::Reference, !q.mixed.is_empty())
+            }
+            _ => false,
+        });
+        place.map(|place| format!("recipe.steps[{place}]"))
     }
 
     /// Most epochs of a training that a step asks for; 0 if none does.
@@ -567,10 +592,13 @@ impl StepSpace {
                 space.take(settings, !follows_nothing(before, network)).map(Step::FineTune)
             }
             StepSpace::QuantizeAwareTrain(space) => {
-                // If nothing is quantized, there is no rounding to train with, and weights would
-                // leave their clusters.
-                let quantized = before.iter().any(|step| matches!(step, Step::Quantize(_)))
-                    && !has_clusters(before);
+                // If nothing is quantized, or not as it is in training, there is no rounding to
+                // train with. Weights would leave their clusters.
+                let quantized = !has_clusters(before)
+                    && before.iter().any(|step| match step {
+                        Step::Quantize(quantizing) => quantizing.widths.can_be_trained(),
+                        _ => false,
+                    });
                 let tuning = space.take(settings, quantized).filter(|_| quantized);
                 tuning.map(Step::QuantizeAwareTrain)
             }
@@ -580,41 +608,72 @@ impl StepSpace {
             }
             StepSpace::Quantize(space) => {
                 let on = settings.ask("precision", &space.precision, true) == Precision::Int8;
-                // Clusters stay only with one scale for a layer, and with weights that are rounded
-                // alike.
-                let open = on && !has_clusters(before);
-                let quantizing = Quantizing {
-                    calibration: settings.ask("calibration", &space.calibration, on),
-                    examples: settings.ask("examples", &space.examples, on),
-                    clip_ranges: settings.ask("clip_ranges", &space.clip_ranges, on),
-                    granularity: settings.ask("granularity", &space.granularity, open),
-                    equalize: settings.ask("equalize", &space.equalize, open),
-                    correct_biases: settings.ask("correct_biases", &space.correct_biases, on),
-                    rounding: settings.ask("rounding", &space.rounding, open),
-                    fp32: {
-                        let either = [Precision::Int8, Precision::Fp32];
-                        let mut fp32: Vec<&String> = space.fp32.iter().collect();
-                        for layer in &space.mixed {
-                            let open = !space.fp32.contains(layer) && network.has_layer(layer);
-                            if settings.ask(&format!("layer.{layer}"), &either, on && open)
-                                == Precision::Fp32
-                            {
-                                fp32.push(layer);
-                            }
-                        }
-                        fp32.sort();
-                        fp32.dedup();
-                        settings.ask.names(fp32.into_iter())
-                    },
-                };
-                let quantizing = if open || !on {
-                    quantizing
-                } else {
-                    let (granularity, rounding) = (Granularity::Layer, Rounding::Nearest);
-                    Quantizing { granularity, equalize: false, rounding, ..quantizing }
-                };
+                let quantizing = space.take(on, has_clusters(before), network, settings);
                 on.then_some(Step::Quantize(quantizing))
             }
+        }
+    }
+}
+
+impl QuantizeSpace {
+    /// With a value for each setting. A setting that these bits do not need has its usual value.
+    fn take(
+        &self,
+        on: bool,
+        clustered: bool,
+        network: &impl Outline,
+        mut settings: Settings<'_, impl Ask>,
+    ) -> Quantizing {
+        let usual = Quantizing::default();
+        // Clusters stay only with one scale for a layer, and with weights that are rounded alike.
+        let open = on && !clustered;
+        let weights = settings.ask("weight_bits", &self.widths.weights, on);
+        // A sign has no zero point.
+        let affine = settings.ask("affine_weights", &self.widths.affine, on && weights > 1);
+        let activations = settings.ask("activation_bits", &self.widths.activations, on);
+        // Values in fp32 have no ranges.
+        let ranges = activations != 32;
+        let calibration = settings.ask("calibration", &self.calibration, on && ranges);
+        let examples = settings.ask("examples", &self.examples, on);
+        let clip_ranges = settings.ask("clip_ranges", &self.clip_ranges, on && ranges);
+        let granularity = settings.ask("granularity", &self.granularity, open);
+        let equalize = settings.ask("equalize", &self.equalize, open);
+        let correct_biases = settings.ask("correct_biases", &self.correct_biases, on);
+        let mut widths =
+            Widths { weights, affine: affine && weights > 1, activations, layer_bits: Vec::new() };
+        // It is learned for integers only, and there is no choice of a sign.
+        let learns = widths.can_be_trained();
+        let rounding = settings.ask("rounding", &self.rounding, open && learns);
+        let of_layers = self.widths.of_layers();
+        let (mut fp32, mut others): (Vec<&String>, Vec<(&String, u32)>) =
+            (self.fp32.iter().collect(), Vec::new());
+        for layer in &self.mixed {
+            let open = !self.fp32.contains(layer) && network.has_layer(layer);
+            let LayerWidth(bits) = settings.ask(&format!("layer.{layer}"), &of_layers, on && open);
+            match bits {
+                32 => fp32.push(layer),
+                bits if open && bits != weights => others.push((layer, bits)),
+                _ => {}
+            }
+        }
+        fp32.sort();
+        fp32.dedup();
+        others.sort();
+        // Where names are left out, the bits still say what can be learned.
+        let mut names = settings.ask.names(others.iter().map(|(layer, _)| *layer)).into_iter();
+        let named = others.iter().map(|(_, bits)| (names.next().unwrap_or_default(), *bits));
+        widths.layer_bits = named.collect();
+        let learns = widths.can_be_trained();
+        Quantizing {
+            calibration: if ranges { calibration } else { usual.calibration },
+            examples,
+            clip_ranges: clip_ranges && ranges,
+            granularity: if clustered && on { Granularity::Layer } else { granularity },
+            equalize: equalize && !(clustered && on),
+            correct_biases,
+            rounding: if learns && !(clustered && on) { rounding } else { usual.rounding },
+            fp32: settings.ask.names(fp32.into_iter()),
+            widths,
         }
     }
 }
@@ -697,6 +756,7 @@ impl Default for QuantizeSpace {
             rounding: vec![usual.rounding],
             fp32: Vec::new(),
             mixed: Vec::new(),
+            widths: WidthsSpace::default(),
         }
     }
 }

@@ -237,6 +237,16 @@ pub(super) enum StepDocument {
         rounding: Vec<String>,
         fp32: Vec<String>,
         mixed: Vec<String>,
+        /// These four are absent in documents from before there were other bits than 8, and where
+        /// all are usual.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        weight_bits: Option<Vec<u32>>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        affine_weights: Option<Vec<bool>>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        activation_bits: Option<Vec<u32>>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mixed_bits: Option<Vec<u32>>,
     },
     QuantizeAwareTrain {
         epochs: Vec<u32>,

@@ -152,6 +152,16 @@ pass = "quantize"
 granularity = "layer"
 "#;
 
+/// Other bits than 8, for all layers and for some.
+const BITS: &str = r#"[[recipe.steps]]
+pass = "quantize"
+weight_bits = [1, 2, 4, 8, 16]
+affine_weights = [false, true]
+activation_bits = [8, 16, 32]
+mixed = "stem"
+mixed_bits = [2, 4, 32]
+"#;
+
 /// The space of a study on a network of one's own. `SPACE` stands for what the documents differ in.
 const MODEL: &str = r#"
 [space]
@@ -292,6 +302,12 @@ fn with_steps(text: &str, steps: &str) -> String {
     format!("{before}{steps}[space]{after}")
 }
 
+/// Without what asks for a latency.
+fn without_latency(text: &str) -> String {
+    let kept = text.lines().filter(|line| !line.contains("metric = \"latency_ms\""));
+    kept.collect::<Vec<_>>().join("\n")
+}
+
 fn table(algorithm: &str, more: &str, rest: &str) -> String {
     let algorithm = format!("algorithm = {{ {algorithm} }}\n{rest}");
     TABLE.replace("ALGORITHM", &algorithm).replace("MORE", more)
@@ -369,6 +385,7 @@ fn studies() -> Vec<(&'static str, String)> {
         ),
         ("single-weights", with_steps(&of("name = \"random\""), SINGLE)),
         ("clusters", with_steps(&of("name = \"random\""), CLUSTERED)),
+        ("bits", without_latency(&with_steps(&of("name = \"random\""), BITS))),
         ("distil-schedules", with_steps(&of("name = \"random\""), SCHEDULES)),
         ("distil-features", with_steps(&of("name = \"random\""), FEATURES)),
         ("distil-values", with_steps(&of("name = \"random\""), VALUES)),

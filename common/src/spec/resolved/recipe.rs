@@ -2,7 +2,7 @@
 
 use edgesmith_search_space::{
     ClusterSpace, DistilSpace, FineTuneSpace, FlatRecipe, Multiple, PruneSpace, PruneUnit,
-    QuantizeSpace, RecipeSpace, Rewind, Scheduled, StepSpace,
+    QuantizeSpace, RecipeSpace, Rewind, Scheduled, StepSpace, WidthsSpace,
 };
 
 use super::ResolvedError;
@@ -82,18 +82,26 @@ impl StepDocument {
                 }
             }
             StepSpace::Cluster(ClusterSpace { clusters }) => Self::Cluster { clusters },
-            StepSpace::Quantize(space) => Self::Quantize {
-                precision: texts(&space.precision),
-                calibration: texts(&space.calibration),
-                examples: space.examples,
-                clip_ranges: space.clip_ranges,
-                granularity: texts(&space.granularity),
-                equalize: space.equalize,
-                correct_biases: space.correct_biases,
-                rounding: texts(&space.rounding),
-                fp32: space.fp32,
-                mixed: space.mixed,
-            },
+            StepSpace::Quantize(space) => {
+                let (widths, usual) = (space.widths, WidthsSpace::default());
+                let differ = widths != usual;
+                Self::Quantize {
+                    precision: texts(&space.precision),
+                    calibration: texts(&space.calibration),
+                    examples: space.examples,
+                    clip_ranges: space.clip_ranges,
+                    granularity: texts(&space.granularity),
+                    equalize: space.equalize,
+                    correct_biases: space.correct_biases,
+                    rounding: texts(&space.rounding),
+                    fp32: space.fp32,
+                    mixed: space.mixed,
+                    weight_bits: differ.then_some(widths.weights),
+                    affine_weights: differ.then_some(widths.affine),
+                    activation_bits: differ.then_some(widths.activations),
+                    mixed_bits: differ.then_some(widths.layers),
+                }
+            }
             StepSpace::QuantizeAwareTrain(FineTuneSpace { epochs, learning_rate, .. }) => {
                 Self::QuantizeAwareTrain { epochs, learning_rate }
             }
@@ -168,6 +176,10 @@ impl StepDocument {
                 rounding,
                 fp32,
                 mixed,
+                weight_bits,
+                affine_weights,
+                activation_bits,
+                mixed_bits,
             } => StepSpace::Quantize(QuantizeSpace {
                 precision: parse_all("recipe.steps.precision", &precision)?,
                 calibration: parse_all("recipe.steps.calibration", &calibration)?,
@@ -179,6 +191,15 @@ impl StepDocument {
                 rounding: parse_all("recipe.steps.rounding", &rounding)?,
                 fp32,
                 mixed,
+                widths: {
+                    let usual = WidthsSpace::default();
+                    WidthsSpace {
+                        weights: weight_bits.unwrap_or(usual.weights),
+                        affine: affine_weights.unwrap_or(usual.affine),
+                        activations: activation_bits.unwrap_or(usual.activations),
+                        layers: mixed_bits.unwrap_or(usual.layers),
+                    }
+                },
             }),
             Self::QuantizeAwareTrain { epochs, learning_rate } => {
                 StepSpace::QuantizeAwareTrain(FineTuneSpace::plain(epochs, learning_rate))
