@@ -57,6 +57,49 @@ fn metric(document: &Value, name: &str) -> f64 {
     document["metrics"][name].as_f64().unwrap_or_else(|| panic!("no {name} in {document}"))
 }
 
+/// Bits of weights and values; `BITS` stands for them.
+const BITS: &str = "[[recipe.steps]]\npass = \"quantize\"\nBITS\n";
+
+/// What runs in integers has a latency and what runs by reference has none, and both say so.
+#[test]
+fn other_bits_say_what_computes_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    with_network(at);
+    let compress = |name: &str, bits: &str| {
+        std::fs::write(at.join("bits.toml"), BITS.replace("BITS", bits)).unwrap();
+        let file = format!("{name}.edge");
+        let line = ["compress", "net.onnx", "--data", "data.toml", "--recipe", "bits.toml"];
+        let line = [&line[..], &["--name", name, "-o", &file]].concat();
+        let shown = run(at, &line).ok();
+        let document = run(at, &[&line[..], &["--format", "json"]].concat()).json();
+        let evaluate = ["evaluate", &file, "--data", "data.toml", "--format", "json"];
+        let evaluated = run(at, &evaluate).json()["figures"]["test_accuracy"].as_f64();
+        assert_eq!(evaluated, Some(metric(&document["best"], "test_accuracy")), "{name}");
+        (shown, document["best"].clone())
+    };
+    let latency = |best: &Value| best["metrics"]["latency_ms@local"].as_f64();
+    let (shown, int8) = compress("eight", "weight_bits = 8");
+    assert!(!shown.contains("by reference") && latency(&int8).is_some());
+    assert_eq!(int8["arithmetic"], "integers");
+    let (shown, four) = compress("four", "weight_bits = 4");
+    assert!(shown.contains(": int8 clipped biases") && shown.contains(" w4"), "{shown}");
+    assert!(latency(&four).is_some());
+    assert!(metric(&four, "model_bytes") < metric(&int8, "model_bytes"));
+    let (shown, wide) = compress("wide", "weight_bits = 16\nactivation_bits = 16");
+    assert!(shown.contains("It runs by reference: no engine on a device computes"), "{shown}");
+    assert_eq!((latency(&wide), &wide["arithmetic"]), (None, &"reference".into()));
+    assert!(metric(&wide, "model_bytes") > metric(&int8, "model_bytes"));
+    let inspected = run(at, &["inspect", "wide.edge"]).ok();
+    assert!(inspected.contains("by reference: fp32, with values rounded to levels"), "{inspected}");
+    run(at, &["measure", "wide.edge"]).fails(2, &["wide.edge has no latency", "by reference"]);
+    let (shown, real) = compress("real", "weight_bits = 8\nactivation_bits = 32");
+    assert!(shown.contains("A latency is that of fp32 arithmetic"), "{shown}");
+    assert!(latency(&real).is_some());
+    let again = ["compress", "wide.edge", "--data", "data.toml", "--recipe", "bits.toml"];
+    run(at, &again).fails(2, &["wide.edge is quantized already"]);
+}
+
 #[test]
 fn a_network_is_compressed_by_a_recipe_and_within_limits() {
     let directory = tempfile::tempdir().unwrap();

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 
 use edgesmith_common::{ClassCount, Figures, Metric, Split};
 use edgesmith_compress::{
-    Calibration, QuantizeError, Rounding, Scheme, correct_biases as bias_correction,
-    correct_quantized, equalize, held_numbers, learn_rounding,
+    Calibration, Coarse, QuantizeError, Rounding, Scheme, binary,
+    correct_biases as bias_correction, correct_quantized, equalize, held_numbers, learn_rounding,
 };
 use edgesmith_data::ImageSet;
 use edgesmith_edge_runtime::{InputError, InputSpec, Model, ModelError, Numbers, Session, Tensor};
@@ -150,14 +150,15 @@ pub fn quantize(
 ) -> Result<(Weights, Quantization), RunError> {
     let equalized = if scheme.equalize { equalize(graph, weights) } else { weights.clone() };
     let quantization = calibrate(graph, &equalized, input, set, scheme, pause)?;
+    let nearest = binary(graph, &equalized, &quantization, scheme);
     if scheme.rounding == Rounding::Nearest && !scheme.correct_biases {
-        return Ok((equalized, quantization));
+        return Ok((nearest, quantization));
     }
     // Two networks are held.
     let chosen = held_at_once(set.len(), 2 * held_numbers(graph));
     let examples = examples(&set.subset(&chosen), input, pause)?;
     let rounded = match scheme.rounding {
-        Rounding::Nearest => equalized.clone(),
+        Rounding::Nearest => nearest,
         Rounding::Learned => learn_rounding(graph, &equalized, &quantization, &examples, pause)
             .ok_or(RunError::Stopped)?,
     };
@@ -166,6 +167,40 @@ pub fn quantize(
     }
     let corrected = correct_quantized(graph, &equalized, &rounded, &quantization, &examples, pause);
     Ok((corrected.ok_or(RunError::Stopped)?, quantization))
+}
+
+/// The levels by `scheme` of a folded network that reads `input`, where no engine computes in
+/// integers or values stay in fp32, and the weights that they stand for: equalized and with
+/// corrected biases, as the scheme says. It learns no rounding. See [`quantize`].
+///
+/// # Errors
+/// See [`calibrate`].
+///
+/// # Panics
+/// If `weights` do not fit `graph`.
+pub fn quantize_coarsely(
+    graph: &Graph,
+    weights: &Weights,
+    input: &InputSpec,
+    set: &ImageSet,
+    scheme: &Scheme,
+    pause: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<(Weights, Coarse), RunError> {
+    let equalized = if scheme.equalize { equalize(graph, weights) } else { weights.clone() };
+    let mut calibration = Calibration::new(graph, &equalized);
+    if scheme.widths.activations < 32 {
+        each_image(set, size(input), pause, |image, _| {
+            Ok(calibration.observe(normalized(image, input))?)
+        })?;
+    }
+    let coarse = calibration.coarse(image_range(input), scheme)?;
+    if !scheme.correct_biases {
+        return Ok((coarse.rounded(graph, &equalized), coarse));
+    }
+    let chosen = held_at_once(set.len(), 2 * held_numbers(graph));
+    let examples = examples(&set.subset(&chosen), input, pause)?;
+    let corrected = coarse.corrected(graph, &equalized, &examples, pause);
+    Ok((corrected.ok_or(RunError::Stopped)?, coarse))
 }
 
 /// The quantization by `scheme` of a folded network that reads `input`, from the values that it

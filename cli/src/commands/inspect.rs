@@ -240,6 +240,9 @@ impl Output for Inspection {
             let layers = format!("{integers} layers in integers, {fp32} in fp32");
             say("engine", format!("{layers}, {conversions} that convert"));
         }
+        if model.as_ref().is_ok_and(Model::runs_by_reference) {
+            say("engine", "by reference: fp32, with values rounded to levels".to_owned());
+        }
         let counted = model.as_ref().ok().filter(|model| !model.notes.provenance.is_empty());
         say(
             "file",

@@ -3,7 +3,7 @@
 use edgesmith_client::Connection;
 use edgesmith_common::spec::MeasurementSpec;
 use edgesmith_common::{DeviceClass, Measurement};
-use edgesmith_console::{ListFormat, Output, number, print, start, table};
+use edgesmith_console::{ListFormat, Output, invalid, number, print, start, table};
 use edgesmith_worker::probe::{device_info, measure};
 use serde::Serialize;
 
@@ -30,6 +30,13 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let opened = Opened::open(&args.reading, &args.connection).await?;
     let model = opened.engine_model()?.clone();
+    if model.runs_by_reference() {
+        return Err(invalid(format!(
+            "{} has no latency: it runs by reference, because no engine on a device computes with \
+             its bits",
+            opened.words
+        )));
+    }
     let shutdown = start::shutdown_on_signal()?;
     let threads = args.threads;
     let timing = tokio::task::spawn_blocking(move || {

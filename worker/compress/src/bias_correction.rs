@@ -67,7 +67,7 @@ pub fn correct_quantized(
 
 /// As [`correct_biases`]; `held` makes of the numbers of a value of the changed network those that
 /// it is held in.
-fn correct<'k>(
+pub(crate) fn correct<'k>(
     original: (&Graph, &Weights),
     changed: (&Graph, &Weights),
     kept: impl Fn(ValueId) -> &'k [u32],

@@ -38,7 +38,7 @@ impl Levels {
 }
 
 /// Whether an operation only moves numbers, or computes with them as integers of the same scale.
-fn moves(op: &Op) -> bool {
+pub(crate) fn moves(op: &Op) -> bool {
     matches!(
         op,
         Op::Flatten(_)
@@ -60,10 +60,12 @@ pub(crate) fn rounded(graph: &Graph, weights: &Weights, quantization: &Quantizat
     for (id, parameter) in graph.parameters() {
         let Some(scales) = quantization.parameter(id) else { continue };
         let numbers = &mut rounded.arrays.get_mut(&*parameter.name).expect("they fit").data;
+        let most = f64::from(quantization.largest(id));
         let filter = numbers.len() / scales.len();
         for (filter, &scale) in numbers.chunks_exact_mut(filter).zip(scales) {
             for number in filter {
-                *number = ((f64::from(*number) / scale).round() * scale) as f32;
+                let level = (f64::from(*number) / scale).round().clamp(-most, most);
+                *number = (level * scale) as f32;
             }
         }
     }

@@ -9,8 +9,10 @@
 //! an engine is a step of its own.
 
 mod bias_correction;
+mod bits;
 pub mod budget;
 mod cluster;
+mod coarse;
 mod equalize;
 mod fold;
 pub mod importance;
@@ -26,11 +28,12 @@ mod walk;
 
 pub use bias_correction::{correct_biases, correct_quantized};
 pub use cluster::cluster;
+pub use coarse::{Coarse, Grid, Rows};
 pub use equalize::equalize;
 pub use fold::fold;
 pub use learn_rounding::learn_rounding;
 pub use prune::{cut_least, cut_to, prune, rank};
-pub use quantize::{Calibration, QuantizeError};
-pub use scheme::{Granularity, RangeRule, Rounding, Scheme};
+pub use quantize::{Calibration, QuantizeError, binary};
+pub use scheme::{Granularity, RangeRule, Rounding, Scheme, Widths};
 pub use sparsity::Masks;
 pub use walk::held_numbers;

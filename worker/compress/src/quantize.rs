@@ -1,16 +1,15 @@
-//! Post-training static quantization (Jacob et al. 2018): symmetric int8 weights with a scale per
-//! output channel or per layer, affine uint8 values with one scale per value, int32 biases. It
-//! calibrates on examples and annotates the network. It does not train, and does not make the
-//! integers: lowering to an engine does.
+//! Post-training static quantization (Jacob et al. 2018): symmetric weights of at most 8 bits with a
+//! scale per output channel or per layer, affine uint8 values with one scale per value, int32
+//! biases. It calibrates on examples and annotates the network. It does not train, and does not
+//! make the integers: lowering to an engine does. What no engine computes in integers is in
+//! `coarse.rs`, from the same calibration.
 
 use edgesmith_graph::{Affine, Evaluator, Graph, Op, Quantization, ValueId, Weights};
 
 use crate::range::Observer;
 use crate::real::{Real, weight};
-use crate::{Granularity, RangeRule, Scheme};
+use crate::{Coarse, Granularity, RangeRule, Scheme, bits};
 
-/// Largest absolute int8 weight; -128 is not used, so that weights are symmetric.
-const WEIGHT_MAX: f64 = 127.0;
 /// Upper limit of `255 * sum |weight| + |bias|` of a channel, in accumulator units: half of int32,
 /// so that it cannot overflow even if every weight is rounded up.
 const ACCUMULATOR_MAX: f64 = (1u64 << 30) as f64;
@@ -47,9 +46,9 @@ pub enum QuantizeError {
         /// The share that was asked for.
         share: f64,
     },
-    /// A layer that is to stay real is not there.
+    /// A layer that is to stay real, or to have other bits, is not there.
     #[error(
-        "failed to quantize: {layer} cannot be kept in fp32, because the network has no layer of \
+        "failed to quantize: {layer} cannot be treated apart, because the network has no layer of \
          this name with a weight"
     )]
     NoLayer {
@@ -141,18 +140,14 @@ impl<'a> Calibration<'a> {
             return Err(QuantizeError::Share { share });
         }
         let Self { graph, weights, .. } = self;
+        let missing = |layer: String| QuantizeError::NoLayer { layer };
         let real = Real::of(graph, &scheme.real);
-        let real = real.map_err(|name| QuantizeError::NoLayer { layer: name.to_owned() })?;
-        let mut values = vec![None; graph.values().len()];
-        let input = graph.inputs().next().expect("checked by the evaluator");
-        values[input.index()] = Some(Affine::covering(low.min(0.0), high.max(0.0)));
-        for Observed { value, observer, .. } in &self.observed {
-            let (low, high) = observer.range(scheme.calibration);
-            values[value.index()] = Some(Affine::covering(low, high));
-        }
-        if scheme.clip_ranges {
-            clip_ranges(graph, &mut values);
-        }
+        let real = real.map_err(|name| missing(name.to_owned()))?;
+        let bits_of = scheme.bits_of(graph).map_err(missing)?;
+        let ranges = self.ranges((low, high), scheme.calibration, scheme.clip_ranges);
+        let covering =
+            |range: &Option<(f32, f32)>| range.map(|(low, high)| Affine::covering(low, high));
+        let values: Vec<Option<Affine>> = ranges.iter().map(covering).collect();
         let mut quantization = Quantization::none(graph);
         for (id, _) in graph.values().filter(|(id, _)| !real.value(*id)) {
             values[id.index()].into_iter().for_each(|affine| quantization.set_value(id, affine));
@@ -169,25 +164,103 @@ impl<'a> Calibration<'a> {
             let ratio =
                 if graph.outputs().contains(&node.output) { 1.0 / input } else { output / input };
             let channels = graph.parameter(weight).shape[0] as usize;
-            let scales = weight_scales(weights_of, channels, bias, input);
+            let bits = bits_of[weight.index()];
+            let least = least_scales(weights_of, channels, bias, input);
             let scales = match scheme.granularity {
                 Granularity::Channel => {
-                    scales.into_iter().map(|scale| scale.unwrap_or(ratio)).collect()
+                    let filters = weights_of.chunks_exact(weights_of.len() / channels);
+                    let scales = filters.zip(least).map(|(filter, least)| {
+                        widened(bits::scale(filter, bits), least).unwrap_or(ratio)
+                    });
+                    scales.collect()
                 }
                 Granularity::Layer => {
-                    let largest = scales.into_iter().flatten().reduce(f64::max);
-                    vec![largest.unwrap_or(ratio); channels]
+                    let least = least.into_iter().fold(0.0, f64::max);
+                    let scale = widened(bits::scale(weights_of, bits), least);
+                    vec![scale.unwrap_or(ratio); channels]
                 }
             };
             quantization.set_parameter(weight, scales);
+            let largest = bits::largest(bits).min(i32::from(Quantization::LARGEST));
+            quantization.set_largest(weight, largest as u8);
         }
         Ok(quantization)
     }
+
+    /// The levels by `scheme` where no engine computes in integers, or values stay in fp32. What
+    /// stays real has none. The range of the input is as in [`Calibration::finish`]. Values of 16
+    /// bits have so many levels that clipping gains nothing: the rules of least error cover all of
+    /// their numbers then.
+    ///
+    /// # Errors
+    /// If there were no examples and values are rounded, or the scheme names a layer that does not
+    /// exist.
+    pub fn coarse(self, input: (f32, f32), scheme: &Scheme) -> Result<Coarse, QuantizeError> {
+        let rounds = scheme.widths.activations < 32;
+        if rounds && self.examples == 0 {
+            return Err(QuantizeError::NoImages);
+        }
+        let rule = match scheme.calibration {
+            RangeRule::MeanSquaredError | RangeRule::Entropy if scheme.widths.activations > 8 => {
+                RangeRule::MinMax
+            }
+            rule => rule,
+        };
+        let ranges = if rounds { self.ranges(input, rule, scheme.clip_ranges) } else { Vec::new() };
+        let range = |value: ValueId| ranges.get(value.index()).copied().flatten();
+        Coarse::new(self.graph, self.weights, scheme, range)
+    }
+
+    /// The range of each value that is held, by value. Each contains zero.
+    fn ranges(
+        &self,
+        (low, high): (f32, f32),
+        rule: RangeRule,
+        clipped: bool,
+    ) -> Vec<Option<(f32, f32)>> {
+        let mut ranges = vec![None; self.graph.values().len()];
+        let input = self.graph.inputs().next().expect("checked by the evaluator");
+        ranges[input.index()] = Some((low.min(0.0), high.max(0.0)));
+        for Observed { value, observer, .. } in &self.observed {
+            ranges[value.index()] = Some(observer.range(rule));
+        }
+        if clipped {
+            clip_ranges(self.graph, &mut ranges);
+        }
+        ranges
+    }
 }
 
-/// Gives each value that only a clip reads the quantization of the clip's output. What that does
-/// not reach, the clip cuts off anyway.
-fn clip_ranges(graph: &Graph, values: &mut [Option<Affine>]) {
+/// The weights with a sign times the scale in place of each number of a layer of 1 bit, as
+/// `quantization` by `scheme` has them. Rounding alone would make the small ones 0.
+///
+/// # Panics
+/// If `weights` or `quantization` do not fit `graph`, or the scheme names a layer that does not
+/// exist.
+pub fn binary(
+    graph: &Graph,
+    weights: &Weights,
+    quantization: &Quantization,
+    scheme: &Scheme,
+) -> Weights {
+    let bits_of = scheme.bits_of(graph).expect("the quantization is by this scheme");
+    let mut signs = weights.clone();
+    for (id, parameter) in graph.parameters().filter(|(id, _)| bits_of[id.index()] == 1) {
+        let Some(scales) = quantization.parameter(id) else { continue };
+        let numbers = &mut signs.arrays.get_mut(&*parameter.name).expect("they fit").data;
+        let filter = numbers.len() / scales.len();
+        for (filter, &scale) in numbers.chunks_exact_mut(filter).zip(scales) {
+            for number in filter {
+                *number = (f64::from(bits::level(*number, scale, 1)) * scale) as f32;
+            }
+        }
+    }
+    signs
+}
+
+/// Gives each value that only a clip reads the range of the clip's output. What that does not
+/// reach, the clip cuts off anyway.
+fn clip_ranges(graph: &Graph, values: &mut [Option<(f32, f32)>]) {
     let readers = graph.readers();
     for (id, node) in graph.nodes().filter(|(_, node)| matches!(node.op, Op::Clip(_))) {
         let input = node.inputs[0];
@@ -199,25 +272,29 @@ fn clip_ranges(graph: &Graph, values: &mut [Option<Affine>]) {
     }
 }
 
-/// For every output channel the smallest scale with which its weights fit int8 and its accumulator
-/// cannot overflow. `None` if all weights and the bias of a channel are zero, so that any scale
-/// works.
-fn weight_scales(
+/// For every output channel the smallest scale with which its accumulator cannot overflow; 0 if all
+/// weights and the bias of a channel are zero.
+fn least_scales(
     weight: &[f32],
     channels: usize,
     bias: Option<&[f32]>,
     input_scale: f64,
-) -> Vec<Option<f64>> {
+) -> Vec<f64> {
     let filters = weight.chunks_exact(weight.len() / channels).enumerate();
     let scale = |(channel, filter): (usize, &[f32])| {
         let bias = bias.map_or(0.0, |bias| f64::from(bias[channel]));
-        let magnitudes = filter.iter().map(|w| f64::from(w.abs()));
-        let largest = magnitudes.clone().fold(0.0, f64::max);
-        let reach = 255.0 * magnitudes.sum::<f64>() + bias.abs() / input_scale;
-        let scale = (largest / WEIGHT_MAX).max(reach / ACCUMULATOR_MAX);
-        (scale > 0.0).then_some(scale)
+        let sum = filter.iter().map(|w| f64::from(w.abs())).sum::<f64>();
+        (255.0 * sum + bias.abs() / input_scale) / ACCUMULATOR_MAX
     };
     filters.map(scale).collect()
+}
+
+/// A scale that is at least `least`; `None` if any works.
+fn widened(scale: Option<f64>, least: f64) -> Option<f64> {
+    match scale {
+        Some(scale) => Some(scale.max(least)),
+        None => (least > 0.0).then_some(least),
+    }
 }
 
 #[cfg(test)]
@@ -235,6 +312,18 @@ mod tests {
             calibration.observe(random_image(graph, seed)).unwrap();
         }
         calibration.finish((-1.5, 1.5), &Scheme::default()).unwrap()
+    }
+
+    /// Of 8 bits, channel by channel.
+    fn weight_scales(
+        weight: &[f32],
+        channels: usize,
+        bias: Option<&[f32]>,
+        input_scale: f64,
+    ) -> Vec<Option<f64>> {
+        let filters = weight.chunks_exact(weight.len() / channels);
+        let least = least_scales(weight, channels, bias, input_scale);
+        filters.zip(least).map(|(filter, least)| widened(bits::scale(filter, 8), least)).collect()
     }
 
     proptest! {

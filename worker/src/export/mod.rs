@@ -18,7 +18,7 @@ use crate::evaluate::{RunError, quantize};
 pub(crate) use edge::input_spec;
 pub use edge::{
     InputForm, Interface, LiftError, Lifted, LowerError, OutputForm, lift, lower, lower_as,
-    lower_partly,
+    lower_coarse, lower_partly,
 };
 
 /// The fp32 model of a trained network: folded, then lowered.

@@ -294,7 +294,10 @@ impl<'a> Passes<'a> {
         tuning: FineTuning,
         quantized: &mut Quantized,
     ) -> Result<(), AttemptError> {
-        let Quantized { graph, weights, quantization, partly: _ } = quantized;
+        let Quantized { graph, weights, quantization, partly: _, coarse } = quantized;
+        if coarse.is_some() {
+            return Err(hopeless("the recipe trains levels that no training simulates"));
+        }
         let start = (&*graph, weights.clone(), Some(&*quantization));
         let trained = self.train("quantized epoch", tuning, start, None)?;
         let Some(trained) = trained else { return Ok(()) };

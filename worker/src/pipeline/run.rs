@@ -10,7 +10,7 @@ use edgesmith_common::{
     ArtifactHash, AttemptError, ClassCount, DeviceInfo, Donor, Figures, Metric, Purpose, Seed,
     Split, StageReport, StudyName, TrialNumber,
 };
-use edgesmith_compress::{self as compress, Masks, Scheme, fold};
+use edgesmith_compress::{self as compress, Coarse, Masks, Scheme, fold};
 use edgesmith_data::{Dataset, ImageSet, Normalization, Views};
 use edgesmith_edge_runtime::Model;
 use edgesmith_graph::{Cut, Graph, Node, Quantization, Role, ValueId, Weights};
@@ -27,9 +27,9 @@ use super::memory::{Share, TrainingMemory};
 use super::notes::{Origin, add_notes};
 use super::{Busy, hopeless, inputs};
 use crate::evaluate::{
-    RunError, correct_biases, evaluate, evaluate_by_class, normalized, quantize,
+    RunError, correct_biases, evaluate, evaluate_by_class, normalized, quantize, quantize_coarsely,
 };
-use crate::export::{Interface, float_model, input_spec, lower, lower_partly};
+use crate::export::{Interface, float_model, input_spec, lower, lower_coarse, lower_partly};
 use crate::lru::Lru;
 use crate::session::AttemptContext;
 
@@ -104,7 +104,7 @@ pub struct Phase<'a> {
     pub masks: Option<&'a Masks>,
 }
 
-/// A network that is computed in integers.
+/// A network that is computed in integers, or whose weights and values are levels.
 pub struct Quantized {
     /// Folded.
     pub graph: Graph,
@@ -113,12 +113,19 @@ pub struct Quantized {
     pub quantization: Quantization,
     /// Whether some of its layers stay in fp32.
     pub partly: bool,
+    /// The levels, if it is not computed in integers. Then `weights` are what they stand for, and
+    /// `quantization` says nothing.
+    pub coarse: Option<Coarse>,
 }
 
 impl Quantized {
     /// The cost of one inference. What is held in bytes counts as such. Where a layer in fp32 reads
     /// or writes it, the numbers stand beside the bytes, as long as it is needed: an upper bound.
+    /// What is not computed in integers is held in fp32.
     pub fn cost(&self) -> Cost {
+        if self.coarse.is_some() {
+            return Cost::of(&self.graph, Precision::Fp32);
+        }
         let cost = Cost::of(&self.graph, Precision::Int8);
         if !self.partly {
             return cost;
@@ -495,7 +502,7 @@ impl Run<'_> {
         Ok(model)
     }
 
-    /// A trained network as one of integers.
+    /// A trained network as one of integers, or of levels.
     pub fn quantized(
         &self,
         graph: &Graph,
@@ -509,17 +516,26 @@ impl Run<'_> {
         let mut scheme = scheme(quantizing);
         // A candidate need not have all layers of its space.
         scheme.real.retain(|name| graph.value_named(name).is_some());
+        scheme.widths.layers.retain(|name, _| graph.value_named(name).is_some());
+        let partly = !scheme.real.is_empty();
+        if !scheme.widths.are_integers() {
+            let quantized = quantize_coarsely(&graph, &weights, &input, &images, &scheme, pause);
+            let (weights, coarse) = quantized.map_err(run_failed)?;
+            let (quantization, coarse) = (Quantization::none(&graph), Some(coarse));
+            return Ok(Quantized { graph, weights, quantization, partly, coarse });
+        }
         let quantized = quantize(&graph, &weights, &input, &images, &scheme, pause);
         let (weights, quantization) = quantized.map_err(run_failed)?;
-        let partly = !scheme.real.is_empty();
-        Ok(Quantized { graph, weights, quantization, partly })
+        Ok(Quantized { graph, weights, quantization, partly, coarse: None })
     }
 
-    /// The model of a network of integers, with the names of the classes.
+    /// The model of a network of integers or of levels, with the names of the classes.
     pub fn integer_model(&self, quantized: &Quantized) -> Result<Model, AttemptError> {
-        let Quantized { graph, weights, quantization, partly } = quantized;
+        let Quantized { graph, weights, quantization, partly, coarse } = quantized;
         let normalization = &self.dataset.normalization;
-        let model = if *partly {
+        let model = if let Some(coarse) = coarse {
+            lower_coarse(graph, weights, coarse, normalization)
+        } else if *partly {
             let interface = Interface::of(graph, Some(normalization));
             lower_partly(graph, weights, quantization, &interface)
         } else {
@@ -590,6 +606,12 @@ fn scheme(quantizing: &Quantizing) -> Scheme {
             Rounding::Adaround => compress::Rounding::Learned,
         },
         real: quantizing.fp32.iter().cloned().collect(),
+        widths: compress::Widths {
+            weights: quantizing.widths.weights,
+            affine: quantizing.widths.affine,
+            activations: quantizing.widths.activations,
+            layers: quantizing.widths.layer_bits.iter().cloned().collect(),
+        },
     }
 }
 

@@ -17,6 +17,7 @@ mod memory;
 mod own_network;
 mod prune;
 mod recipe;
+mod widths;
 
 const STUDY: &str = r#"
 study = { name = "rungs", seed = 3 }

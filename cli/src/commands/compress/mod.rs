@@ -158,7 +158,7 @@ impl Network {
             }
             ModelName::File(path, FileKind::Edge) => {
                 let EdgeFile { bytes, model, class_names } = EdgeFile::read(path)?;
-                if model.has_integers() {
+                if model.has_integers() || model.runs_by_reference() {
                     return Err(invalid(format!(
                         "{} is quantized already; compress the network that it was made of",
                         path.display()

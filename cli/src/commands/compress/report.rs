@@ -10,7 +10,7 @@ use edgesmith_common::{
 };
 use edgesmith_console::Output;
 use edgesmith_console::table::{self, Align};
-use edgesmith_search_space::Step;
+use edgesmith_search_space::{Arithmetic, Recipe, Step};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -40,6 +40,27 @@ struct Tried {
     stages: Vec<StageReport>,
     /// Its layers that are slower here than in the network as it came.
     slower_layers: Vec<LayerTimes>,
+}
+
+/// What computes a result; `None` if nothing is quantized, which is in fp32.
+fn arithmetic(steps: &[Step]) -> Option<Arithmetic> {
+    Recipe { steps: steps.to_vec() }.arithmetic()
+}
+
+/// What computes a result, where that is not plain: after an empty line.
+fn words(arithmetic: Option<Arithmetic>) -> &'static str {
+    match arithmetic {
+        Some(Arithmetic::Reference) => {
+            "\nIt runs by reference: no engine on a device computes with these bits, so the \
+             arithmetic is fp32 with every value rounded to its levels. Accuracy and size are \
+             those of the file, and there is no latency.\n"
+        }
+        Some(Arithmetic::Fp32) => {
+            "\nOnly weights are quantized: they are levels in the file and become fp32 when it is \
+             loaded. A latency is that of fp32 arithmetic.\n"
+        }
+        Some(Arithmetic::Integers) | None => "",
+    }
 }
 
 impl Report {
@@ -114,6 +135,7 @@ impl Report {
         let rows: Vec<Vec<String>> =
             compared().into_iter().filter_map(|of| self.row(&of, &best.figures)).collect();
         text.push_str(&table::render(&columns, &rows));
+        text.push_str(words(arithmetic(&best.steps)));
         let slower = self.latency(&best.figures).zip(self.latency(&self.original));
         if let Some((now, before)) = slower
             && now > before * (1.0 + Measurement::SLOWER)
@@ -235,6 +257,7 @@ impl Output for Report {
         let best = best.map(|best| {
             json!({
                 "trial": best.number, "recipe": best.recipe, "steps": best.steps,
+                "arithmetic": arithmetic(&best.steps).unwrap_or(Arithmetic::Fp32).name(),
                 "metrics": figures(&best.figures), "stages": json::stages(&best.stages),
             })
         });
@@ -286,6 +309,8 @@ fn digits(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use edgesmith_search_space::Quantizing;
+
     use super::*;
 
     fn figures(accuracy: f64, bytes: f64, ms: f64) -> Figures {
@@ -320,6 +345,28 @@ mod tests {
             without: vec![(9, "it diverged".to_owned())],
             class_names: vec!["ape".to_owned(), "bee".to_owned()],
         }
+    }
+
+    #[test]
+    fn what_runs_by_reference_says_so() {
+        let with = |weights, activations| {
+            let mut quantizing = Quantizing::default();
+            (quantizing.widths.weights, quantizing.widths.activations) = (weights, activations);
+            let mut report = report(&[], &[figures(0.8, 900.0, 1.0)]);
+            report.tried[0].steps = vec![Step::Quantize(quantizing)];
+            let document = serde_json::to_value(report.json()).unwrap();
+            let name = document["best"]["arithmetic"].as_str().unwrap().to_owned();
+            (report.text(), name)
+        };
+        let (text, name) = with(4, 16);
+        assert!(text.contains("no engine on a device computes with these bits"), "{text}");
+        assert_eq!(name, "reference");
+        let (text, name) = with(16, 32);
+        assert!(text.contains("A latency is that of fp32 arithmetic"), "{text}");
+        assert_eq!(name, "fp32");
+        let (text, name) = with(4, 8);
+        assert!(!text.contains("arithmetic"), "{text}");
+        assert_eq!(name, "integers");
     }
 
     #[test]

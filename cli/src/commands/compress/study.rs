@@ -61,6 +61,13 @@ impl Recipe {
         self.text.contains("\"distil\"")
     }
 
+    /// Whether a step may ask for other bits than integers have.
+    fn names_bits(&self) -> bool {
+        ["weight_bits", "affine_weights", "activation_bits", "mixed_bits"]
+            .into_iter()
+            .any(|setting| self.text.contains(setting))
+    }
+
     /// Where it comes from, for messages.
     pub fn source(&self) -> &str {
         &self.source
@@ -81,14 +88,25 @@ pub struct Composed<'a> {
 }
 
 impl Composed<'_> {
-    /// The study of so many trials.
+    /// The study of so many trials. If candidates may run by reference, latency is no objective.
     pub fn submission(&self, trials: u32) -> anyhow::Result<Submission> {
+        if self.recipe.names_bits() {
+            let untimed = self.of_objectives(trials, false)?;
+            let recipe = untimed.spec.training().map(|work| work.space.recipe());
+            if recipe.is_some_and(|recipe| recipe.by_reference().is_some()) {
+                return Ok(untimed);
+            }
+        }
+        self.of_objectives(trials, true)
+    }
+
+    fn of_objectives(&self, trials: u32, timed: bool) -> anyhow::Result<Submission> {
         // The recipe comes first, so that the lines of its mistakes are those of its file.
         let text = format!(
-            "{}\n{}\n{}\n{}",
+            "{}\n{}\n{ACCURACY}{}{BYTES}\n{}",
             self.recipe.text,
             self.own(trials)?,
-            OBJECTIVES,
+            if timed { LATENCY } else { "" },
             self.constraints
         );
         Submission::parse(&text, &self.recipe.source, self.recipe.text.lines().count())
@@ -155,10 +173,11 @@ impl Composed<'_> {
     }
 }
 
-/// What the front is of.
-const OBJECTIVES: &str = "[[objectives]]\nmetric = \"validation_accuracy\"\n\
-                          [[objectives]]\nmetric = \"latency_ms\"\n\
-                          [[objectives]]\nmetric = \"model_bytes\"\n";
+/// What the front is of, in this order.
+const ACCURACY: &str = "[[objectives]]\nmetric = \"validation_accuracy\"\n";
+/// Only where candidates have one.
+const LATENCY: &str = "[[objectives]]\nmetric = \"latency_ms\"\n";
+const BYTES: &str = "[[objectives]]\nmetric = \"model_bytes\"\n";
 
 /// The name of a study of this network and this recipe.
 pub fn name(model: &ModelName, recipe: Option<&Path>) -> anyhow::Result<StudyName> {

@@ -5,8 +5,6 @@ use std::ops::{ControlFlow, Range};
 
 use edgesmith_graph::Clip;
 
-/// Largest absolute level of a weight.
-const MOST: f32 = 127.0;
 /// Fewest and most steps of the descent.
 const STEPS: [usize; 2] = [200, 2000];
 /// Multiplications for a layer, unless the fewest steps need more: some 20 s.
@@ -41,6 +39,8 @@ pub(super) struct Channel<'a> {
     pub bias: f32,
     /// What is done with the sum.
     pub clip: Option<Clip>,
+    /// Largest absolute level of a weight.
+    pub most: f32,
     /// How many steps the descent has.
     pub steps: usize,
 }
@@ -56,7 +56,7 @@ impl Channel<'_> {
     pub fn levels(&self, pause: &mut dyn FnMut() -> ControlFlow<()>) -> Option<Vec<f32>> {
         let exact: Vec<f64> = self.weights.iter().map(|&w| f64::from(w) / self.scale).collect();
         let nearest: Vec<f32> =
-            exact.iter().map(|level| (level.round() as f32).clamp(-MOST, MOST)).collect();
+            exact.iter().map(|level| (level.round() as f32).clamp(-self.most, self.most)).collect();
         let error = self.error(&nearest);
         if error <= 0.0 || !error.is_finite() {
             return Some(nearest);
@@ -103,9 +103,10 @@ struct Descent<'a> {
 impl<'a> Descent<'a> {
     fn new(channel: &'a Channel<'a>, exact: &[f64], nearest: &[f32], unit: f64) -> Self {
         let [low, high] = STRETCH;
+        let most = f64::from(channel.most);
         let free = |level: &f64| {
             // A weight that was cut out stays so.
-            *level != 0.0 && level.floor() >= f64::from(-MOST) && level.floor() < f64::from(MOST)
+            *level != 0.0 && level.floor() >= -most && level.floor() < most
         };
         let free: Vec<bool> = exact.iter().map(free).collect();
         let levels = exact.iter().zip(nearest).zip(&free);
@@ -286,6 +287,7 @@ mod tests {
                 scale: 0.3,
                 bias: 0.1,
                 clip,
+                most: 127.0,
                 steps: STEPS[1],
             };
             let exact: Vec<f64> = weights.iter().map(|&w| f64::from(w) / 0.3).collect();
@@ -325,6 +327,7 @@ mod tests {
                 scale: 0.2,
                 bias: 0.1,
                 clip,
+                most: 127.0,
                 steps: STEPS[1],
             };
             let nearest: Vec<f32> = weights.iter().map(|w| (w / 0.2).round()).collect();
@@ -358,6 +361,7 @@ mod tests {
             scale: 1.0,
             bias: 0.0,
             clip: None,
+            most: 127.0,
             steps: STEPS[1],
         };
         let levels = channel.levels(&mut go_on).unwrap();

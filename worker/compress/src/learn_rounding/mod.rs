@@ -89,6 +89,8 @@ struct Layer<'a> {
     weight: ParameterId,
     /// Of the weight, by output channel.
     scales: &'a [f64],
+    /// Largest absolute level of a weight.
+    most: f32,
 }
 
 impl<'a> Layer<'a> {
@@ -100,6 +102,7 @@ impl<'a> Layer<'a> {
         if parameters.filter(|other| **other == weight).count() > 1 {
             return None;
         }
+        let most = f32::from(quantization.largest(weight));
         let node = graph.node(id);
         let conv = match &node.op {
             Op::Conv(conv) => conv.clone(),
@@ -109,7 +112,7 @@ impl<'a> Layer<'a> {
             }
             _ => return None,
         };
-        Some(Self { graph, id, conv, weight, scales })
+        Some(Self { graph, id, conv, weight, scales, most })
     }
 
     /// The rounded weights.
@@ -145,6 +148,7 @@ impl<'a> Layer<'a> {
                 scale: self.scales[channel],
                 bias: bias.map_or(0.0, |bias| bias[channel]),
                 clip,
+                most: self.most,
                 steps: channel::steps(real.len()),
             };
             let levels = problem.levels(pause)?;

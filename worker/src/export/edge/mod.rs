@@ -7,9 +7,11 @@
 //! computed in fp32, between layers that convert. The same happens around what a partial annotation
 //! leaves out.
 
+mod coarse;
 mod error;
 mod lift;
 
+use edgesmith_compress::Coarse;
 use edgesmith_data::Normalization;
 use edgesmith_edge_runtime as edge;
 use edgesmith_graph::{
@@ -17,6 +19,7 @@ use edgesmith_graph::{
 };
 use edgesmith_onnx::read::{Imported, Port, PortAxis};
 
+pub use coarse::lower_coarse;
 pub use error::LowerError;
 pub use lift::{LiftError, Lifted, lift};
 
@@ -209,7 +212,7 @@ pub fn lower_as(
     quantization: Option<&Quantization>,
     interface: &Interface,
 ) -> Result<edge::Model, LowerError> {
-    lower_with(graph, weights, quantization.map(Annotation::Whole), interface)
+    lower_with(graph, weights, quantization.map(Annotation::Whole), None, interface)
 }
 
 /// The model of a network that is folded already: in integers where `quantization` has the scales
@@ -227,7 +230,7 @@ pub fn lower_partly(
     interface: &Interface,
 ) -> Result<edge::Model, LowerError> {
     let quantization = with_clipped(graph, quantization);
-    lower_with(graph, weights, Some(Annotation::Part(&quantization)), interface)
+    lower_with(graph, weights, Some(Annotation::Part(&quantization)), None, interface)
 }
 
 /// The annotation with a scale for each value that only a clip reads: that of the clip's output.
@@ -271,6 +274,7 @@ fn lower_with(
     graph: &Graph,
     weights: &Weights,
     annotation: Option<Annotation<'_>>,
+    coarse: Option<&Coarse>,
     interface: &Interface,
 ) -> Result<edge::Model, LowerError> {
     let quantization = annotation.map(Annotation::quantization);
@@ -281,6 +285,7 @@ fn lower_with(
     let mut lowering = Lowering {
         graph,
         annotation,
+        coarse,
         inputs: Vec::with_capacity(given),
         nodes: Vec::new(),
         forms: vec![Forms::default(); graph.values().len()],
@@ -288,6 +293,7 @@ fn lower_with(
     for (id, form) in graph.inputs().zip(&interface.inputs) {
         lowering.input(id, form)?;
     }
+    graph.inputs().for_each(|id| lowering.round(id));
     let mut clips = graph.absorbed_clips();
     for (id, node) in graph.nodes() {
         // Not behind a batch normalisation, which is a layer of its own here.
@@ -346,6 +352,7 @@ pub fn input_spec(
 struct Lowering<'a> {
     graph: &'a Graph,
     annotation: Option<Annotation<'a>>,
+    coarse: Option<&'a Coarse>,
     inputs: Vec<edge::Input>,
     nodes: Vec<edge::Node>,
     /// By value of the graph.
@@ -390,10 +397,22 @@ impl Lowering<'_> {
                 return Ok(());
             }
         }
-        let layer = float_layer(&site)?;
+        let mut layer = float_layer(&site)?;
+        if let Some(coarse) = self.coarse {
+            layer = coarse::leveled(self.graph, node, coarse, layer);
+        }
         let inputs = node.inputs.iter().map(|&input| self.float(input)).collect();
         self.push(site.output, inputs, layer, edge::Element::Fp32);
+        self.round(site.output);
         Ok(())
+    }
+
+    /// Rounds a value in fp32, if it is to be.
+    fn round(&mut self, id: ValueId) {
+        if let Some(grid) = self.coarse.and_then(|coarse| coarse.value(id)) {
+            let value = self.float(id);
+            self.push(id, vec![value], coarse::round(grid), edge::Element::Fp32);
+        }
     }
 
     /// What a node becomes in integers.
@@ -577,10 +596,11 @@ impl<'a> Site<'a> {
         let (weight, input) = (self.weight(), self.input_scale(0));
         let per_filter = weight.len() / scales.len();
         let filters = weight.chunks_exact(per_filter).zip(&scales);
+        let most = self.quantization.map(|q| q.largest(self.node.parameters[0]));
+        let most = f64::from(most.unwrap_or(Quantization::LARGEST));
+        let level = |w: f32, scale: f64| (f64::from(w) / scale).round().clamp(-most, most) as i8;
         let weight: Vec<i8> = filters
-            .flat_map(|(filter, scale)| {
-                filter.iter().map(move |&w| (f64::from(w) / scale).round() as i8)
-            })
+            .flat_map(|(filter, &scale)| filter.iter().map(move |&w| level(w, scale)))
             .collect();
         let bias = self.bias().into_iter().zip(&scales);
         let bias: Vec<i32> =

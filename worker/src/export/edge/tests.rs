@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use edge::Session;
-use edgesmith_compress::{Granularity, QuantizeError, RangeRule, Rounding, Scheme, fold};
+use edgesmith_compress::{Granularity, QuantizeError, RangeRule, Rounding, Scheme, Widths, fold};
 use edgesmith_graph::{
     Add, AveragePool, Concat, Evaluator, Flatten, Function, GlobalAveragePool, GraphBuilder, Map,
     MatrixProduct, MaxPool, Place, Rebuild, Reduce, ReduceFunction, Reshape, Shape, Softmax,
@@ -21,7 +21,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::*;
-use crate::evaluate::RunError;
+use crate::evaluate::{RunError, normalized, quantize};
 use crate::export::float_model;
 
 /// The int8 model of a trained network, calibrated on images of its size.
@@ -106,6 +106,84 @@ proptest! {
     }
 }
 
+/// Weights of fewer than 8 bits in the engine of integers: every level is one of so many bits, what
+/// is computed is what real numbers with these weights and rounded values are, and the file is
+/// smaller.
+#[test]
+fn weights_of_few_bits_run_in_integers() {
+    let graph = residual_graph();
+    let weights = random_weights(&graph, 5);
+    let (folded, real) = fold(&graph, &weights);
+    let images: Vec<Vec<u8>> = (0..20).map(|i| random_bytes(&graph, i)).collect();
+    let mut sizes = Vec::new();
+    for (bits, largest) in [(8, 127), (4, 7), (2, 1), (1, 1)] {
+        for (granularity, correct_biases, rounding) in [
+            (Granularity::Channel, false, Rounding::Nearest),
+            (Granularity::Layer, true, Rounding::Nearest),
+            (Granularity::Channel, true, Rounding::Learned),
+        ] {
+            if bits == 1 && rounding == Rounding::Learned {
+                continue;
+            }
+            let widths = Widths { weights: bits, ..Widths::default() };
+            let scheme =
+                Scheme { granularity, correct_biases, rounding, widths, ..Scheme::default() };
+            let model = integer_model_by(&scheme, &graph, &weights, &images).unwrap();
+            let levels = model.nodes.iter().filter_map(|node| match &node.layer {
+                edge::Layer::IntConv(layer) => Some(layer.conv.weight.clone()),
+                edge::Layer::IntLinear(layer) => Some(layer.linear.weight.clone()),
+                _ => None,
+            });
+            let levels: Vec<i8> = levels.flatten().collect();
+            assert!(levels.iter().all(|level| level.unsigned_abs() <= largest), "{bits} bits");
+            assert!(levels.iter().any(|level| level.unsigned_abs() == largest), "{bits} bits");
+            if bits == 1 {
+                assert!(levels.iter().all(|level| *level != 0));
+            }
+            // The same integers, whatever computes them.
+            for image in &images {
+                let mut plain = Session::portable(&model).unwrap();
+                assert_eq!(logits(&model, image), plain.run(image).unwrap());
+            }
+            if granularity == Granularity::Channel && rounding == Rounding::Nearest {
+                sizes.push(model.counted_bytes());
+                // Against the graph's evaluation with the levels times the scales.
+                let input = input_spec(&graph, &normalization(&graph)).unwrap();
+                let go_on = &mut || ControlFlow::Continue(());
+                let set = images_for(&graph, &images);
+                let (changed, quantization) =
+                    quantize(&folded, &real, &input, &set, &scheme, go_on).unwrap();
+                let mut rounded = changed.clone();
+                for (id, parameter) in folded.parameters() {
+                    let Some(scales) = quantization.parameter(id) else { continue };
+                    let numbers = &mut rounded.arrays.get_mut(&*parameter.name).unwrap().data;
+                    let row = numbers.len() / scales.len();
+                    for (row, &scale) in numbers.chunks_exact_mut(row).zip(scales) {
+                        for number in row {
+                            let level = (f64::from(*number) / scale).round();
+                            let most = f64::from(largest);
+                            *number = (level.clamp(-most, most) * scale) as f32;
+                        }
+                    }
+                }
+                let (mut error, mut power) = (0.0, 0.0);
+                for image in &images {
+                    let evaluator = Evaluator::<f32>::new(&folded, &rounded);
+                    let values = evaluator.run(vec![normalized(image, &input)]);
+                    let expected = &values[folded.outputs()[0].index()];
+                    for (found, expected) in logits(&model, image).iter().zip(expected) {
+                        error += f64::from(found - expected).powi(2);
+                        power += f64::from(*expected).powi(2);
+                    }
+                }
+                // Only the values are rounded in between.
+                assert!(error < 0.01 * power, "{bits} bits: {error} of {power}");
+            }
+        }
+    }
+    assert!(sizes.is_sorted_by(|a, b| a > b), "{sizes:?}");
+}
+
 /// Schemes that use everything there is.
 fn schemes() -> impl Strategy<Value = Scheme> {
     let calibration = prop_oneof![
@@ -125,7 +203,7 @@ fn schemes() -> impl Strategy<Value = Scheme> {
             equalize,
             correct_biases,
             rounding,
-            real: Default::default(),
+            ..Scheme::default()
         },
     )
 }

@@ -1,0 +1,123 @@
+//! Trials whose weights and values have other bits than 8.
+
+use edgesmith_edge_runtime as edge;
+
+use super::recipe::{run, step, study};
+use super::*;
+
+/// The model of a trial, its size and its accuracy.
+fn quantized(settings: &str, more: &str) -> (Model, f64, f64) {
+    let context = AttemptContext::offline(Vec::new());
+    let text = study(&(step("quantize", settings) + more));
+    let trained = run(&text, &context).unwrap_or_else(|error| panic!("{settings}: {error:?}"));
+    let model = Model::from_bytes(&context.fetch(trained.model).unwrap()).unwrap();
+    let figure = |of: &ScopedMetric| trained.compressed.get(of).unwrap();
+    let bytes = figure(&Metric::MODEL_BYTES.whole());
+    assert_eq!(bytes, model.counted_bytes() as f64);
+    // The same again, from the same seed.
+    assert_eq!(run(&text, &context).unwrap().model, trained.model, "{settings}");
+    (model, bytes, figure(&ScopedMetric::VALIDATION_ACCURACY))
+}
+
+fn bits_of(model: &Model) -> Vec<u8> {
+    let bits = model.nodes.iter().filter_map(|node| match &node.layer {
+        edge::Layer::Leveled(layer) => Some(layer.bits),
+        _ => None,
+    });
+    bits.collect()
+}
+
+#[test]
+fn fewer_bits_make_smaller_files() {
+    let (int8, of_int8, accuracy) = quantized("", "");
+    assert!(int8.has_integers() && bits_of(&int8).is_empty());
+    let mut last = of_int8;
+    for bits in [4, 2, 1] {
+        let (model, bytes, found) = quantized(&format!("weight_bits = {bits}"), "");
+        assert!(model.has_integers() && !model.runs_by_reference());
+        assert!(bytes < last, "{bits} bits: {bytes} bytes");
+        if bits == 4 {
+            assert!(found > accuracy - 0.1, "{found} of {accuracy}");
+        }
+        last = bytes;
+    }
+}
+
+#[test]
+fn what_is_no_integer_runs_in_fp32_or_by_reference() {
+    let (_, _, accuracy) = quantized("", "");
+    let (wide, of_wide, found) = quantized("weight_bits = 16\nactivation_bits = 16", "");
+    assert!(wide.runs_by_reference() && !wide.has_integers());
+    assert!(bits_of(&wide).iter().all(|bits| *bits == 16) && !bits_of(&wide).is_empty());
+    assert!((found - accuracy).abs() < 0.05, "{found} of {accuracy}");
+    let (real, of_real, found) = quantized("weight_bits = 8\nactivation_bits = 32", "");
+    assert!(!real.runs_by_reference() && !real.has_integers());
+    assert!((found - accuracy).abs() < 0.05, "{found} of {accuracy}");
+    assert!(of_real < 0.8 * of_wide, "{of_real} of {of_wide}");
+    let settings = "weight_bits = 4\naffine_weights = true\ngranularity = \"layer\"";
+    let (affine, of_affine, _) = quantized(settings, "");
+    assert!(affine.runs_by_reference());
+    assert!(of_affine < of_real);
+}
+
+#[test]
+fn layers_have_bits_of_their_own() {
+    let context = AttemptContext::offline(Vec::new());
+    let settings = "weight_bits = 8\nactivation_bits = 32\nmixed = [\"stem\", \"classifier\"]\n\
+                    mixed_bits = [2, 32]";
+    let trained = run(&study(&step("quantize", settings)), &context).unwrap();
+    // The first option of each choice.
+    let model = Model::from_bytes(&context.fetch(trained.model).unwrap()).unwrap();
+    let bits = bits_of(&model);
+    assert_eq!((bits[0], *bits.last().unwrap()), (2, 2));
+    assert!(bits[1..bits.len() - 1].iter().all(|bits| *bits == 8) && bits.len() > 2);
+}
+
+/// Training with the rounding gives back most of what 2 bits cost.
+#[test]
+fn weights_of_2_bits_are_trained() {
+    let train = step("quantize-aware-train", "epochs = 6\nlearning_rate = 0.01");
+    let (plain, _, without) = quantized("weight_bits = 2", "");
+    let (model, _, with) = quantized("weight_bits = 2", &train);
+    for model in [plain, model] {
+        for node in &model.nodes {
+            if let edge::Layer::IntConv(layer) = &node.layer {
+                assert!(layer.conv.weight.iter().all(|level| level.unsigned_abs() <= 1));
+            }
+        }
+    }
+    assert!(with > without + 0.05, "{with} after {without}");
+}
+
+/// A weight that went is 0 with any bits, also where a sign would be more.
+#[test]
+fn pruned_weights_stay_zero_with_any_bits() {
+    let context = AttemptContext::offline(Vec::new());
+    let prune = step("prune", "granularity = \"weights\"\nshare = 0.5");
+    for bits in [1, 4, 16] {
+        for activations in [8, 32] {
+            let settings = format!("weight_bits = {bits}\nactivation_bits = {activations}");
+            let text = study(&(prune.clone() + &step("quantize", &settings)));
+            let trained = run(&text, &context).unwrap();
+            let model = Model::from_bytes(&context.fetch(trained.model).unwrap()).unwrap();
+            let zeros = |node: &edge::Node| -> Option<(usize, usize)> {
+                let count =
+                    |zeros: Vec<bool>| (zeros.iter().filter(|zero| **zero).count(), zeros.len());
+                Some(count(match &node.layer {
+                    edge::Layer::IntConv(layer) => {
+                        layer.conv.weight.iter().map(|w| *w == 0).collect()
+                    }
+                    edge::Layer::IntLinear(layer) => {
+                        layer.linear.weight.iter().map(|w| *w == 0).collect()
+                    }
+                    edge::Layer::Leveled(layer) => layer.levels().iter().map(|w| *w == 0).collect(),
+                    _ => return None,
+                }))
+            };
+            for (zeros, all) in model.nodes.iter().filter_map(zeros) {
+                assert!(2 * zeros + 1 >= all, "{text}: {zeros} of {all}");
+                assert!(bits != 1 || 2 * zeros <= all + 1, "{text}: {zeros} of {all}");
+            }
+        }
+    }
+}
