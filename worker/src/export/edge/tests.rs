@@ -21,7 +21,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::*;
-use crate::evaluate::{RunError, normalized, quantize};
+use crate::evaluate::{RunError, quantize};
 use crate::export::float_model;
 
 /// The int8 model of a trained network, calibrated on images of its size.
@@ -169,7 +169,7 @@ fn weights_of_few_bits_run_in_integers() {
                 let (mut error, mut power) = (0.0, 0.0);
                 for image in &images {
                     let evaluator = Evaluator::<f32>::new(&folded, &rounded);
-                    let values = evaluator.run(vec![normalized(image, &input)]);
+                    let values = evaluator.run(vec![normalized(&model, image)]);
                     let expected = &values[folded.outputs()[0].index()];
                     for (found, expected) in logits(&model, image).iter().zip(expected) {
                         error += f64::from(found - expected).powi(2);

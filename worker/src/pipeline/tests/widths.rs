@@ -1,5 +1,6 @@
 //! Trials whose weights and values have other bits than 8.
 
+use edgesmith_common::ScopedMetric;
 use edgesmith_edge_runtime as edge;
 
 use super::recipe::{run, step, study};
