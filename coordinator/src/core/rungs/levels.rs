@@ -14,6 +14,7 @@
 //! After a count of `c`, at least `most - c` more trials must arrive before it reaches `most`.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use edgesmith_common::pareto;
@@ -22,7 +23,6 @@ use super::dominators::Dominators;
 use super::tally;
 
 /// The trials of one rung, known by their place in the order of arrival.
-#[derive(Debug)]
 pub(super) struct Levels {
     objectives: usize,
     /// One after the other, in order of arrival.
@@ -39,7 +39,7 @@ pub(super) struct Levels {
     counts: Mutex<Counts>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Front {
     /// By the first objective.
     members: Vec<u32>,
@@ -64,6 +64,19 @@ struct Bound {
     less_arrived: i64,
     /// How many trials had arrived when the bound was exact.
     exact_at: Option<usize>,
+}
+
+/// Shows what depends on the trials alone, and nothing that depends on earlier questions. So a study
+/// that was restored looks as it did before.
+impl fmt::Debug for Levels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fronts = self.order.iter().map(|front| &self.fronts[*front as usize].members);
+        f.debug_struct("Levels")
+            .field("points", &self.points)
+            .field("waits", &self.waits)
+            .field("fronts", &fronts.collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Levels {
