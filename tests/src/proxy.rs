@@ -1,5 +1,5 @@
-//! A proxy that makes the way to a coordinator slow, or cuts it. Only what clients send is slow, as
-//! on many connections to the internet; what waits for its turn fills the buffers of the sockets.
+//! A proxy that makes the way to a coordinator slow in one direction, or cuts it. What waits for its
+//! turn fills the buffers of the sockets, as it fills those of routers on the way.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -18,11 +18,21 @@ pub struct Proxy {
     link: Arc<Link>,
 }
 
+/// Which direction is slow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slow {
+    /// What clients send.
+    Up,
+    /// What they receive.
+    Down,
+}
+
 /// What all connections share.
 #[derive(Debug)]
 struct Link {
     target: String,
-    /// Bytes per second that clients send all together.
+    slow: Slow,
+    /// Bytes per second in the slow direction, of all connections together.
     rate: u64,
     /// When the next bytes may be sent.
     free: Mutex<Instant>,
@@ -32,13 +42,14 @@ struct Link {
 }
 
 impl Proxy {
-    /// Starts one before the coordinator at `url`, where clients send `rate` bytes per second.
-    pub fn start(url: &str, rate: u64) -> Self {
+    /// Starts one before the coordinator at `url`, with `rate` bytes per second in one direction.
+    pub fn start(url: &str, slow: Slow, rate: u64) -> Self {
         let (_, target) = url.split_once("://").expect("a URL");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it listens");
         let link = Arc::new(Link {
             target: target.to_owned(),
+            slow,
             rate,
             free: Mutex::new(Instant::now()),
             sent: AtomicU64::new(0),
@@ -58,7 +69,7 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
-    /// Bytes that clients have sent through it.
+    /// Bytes that have gone through it in the slow direction.
     pub fn sent(&self) -> u64 {
         self.link.sent.load(Ordering::Relaxed)
     }
@@ -81,16 +92,16 @@ impl Link {
         open.extend([again(&client), again(&server)]);
         drop(open);
         let (from, to, link) = (again(&client), again(&server), Arc::clone(self));
-        std::thread::spawn(move || link.pass(from, to, true));
+        std::thread::spawn(move || link.pass(from, to, Slow::Up));
         let link = Arc::clone(self);
-        std::thread::spawn(move || link.pass(server, client, false));
+        std::thread::spawn(move || link.pass(server, client, Slow::Down));
     }
 
     /// Passes bytes on until one side ends.
-    fn pass(&self, mut from: TcpStream, mut to: TcpStream, slowly: bool) {
+    fn pass(&self, mut from: TcpStream, mut to: TcpStream, direction: Slow) {
         let mut piece = [0; PIECE];
         while let Ok(read @ 1..) = from.read(&mut piece) {
-            if slowly {
+            if direction == self.slow {
                 self.wait_for(read as u64);
                 self.sent.fetch_add(read as u64, Ordering::Relaxed);
             }
