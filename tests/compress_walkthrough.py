@@ -90,6 +90,7 @@ seed = 1
 
 [data]
 source = "idx"
+classes = 10
 {lines}
 train_limit = {args.train_limit}
 test_limit = {args.test_limit}
