@@ -125,7 +125,8 @@ mod tests {
             ("search --table t.csv --seed -1", "write a whole number, 0 or more"),
             ("fidelity --table t.csv --reduction 1", "write a whole number from 2 to 1000"),
             ("cost --trials abc", "write a whole number, 0 or more"),
-            ("restart --trials 0", "write a whole number, 1 or more"),
+            ("restart --trials 0", "write a whole number from 1 to 10000000"),
+            ("throughput --slots 0", "write a whole number from 1 to 1000"),
         ] {
             let words = ["edgesmith-bench"].into_iter().chain(line.split(' '));
             let said = Args::try_parse_from(words).unwrap_err().to_string();

@@ -26,7 +26,7 @@ fn definition(steps: Vec<StepSpace>) -> SpaceDefinition {
 const DATA: DataShape = DataShape { channels: 1, classes: 3 };
 
 fn space(quantize: QuantizeSpace) -> StagedSpace {
-    let tune = FineTuneSpace { epochs: vec![1, 2], learning_rate: Vec::new() };
+    let tune = FineTuneSpace::plain(vec![1, 2], Vec::new());
     let steps = vec![StepSpace::Quantize(quantize), StepSpace::QuantizeAwareTrain(tune)];
     StagedSpace::new(definition(steps), DATA).unwrap_or_else(|errors| panic!("{errors:?}"))
 }
@@ -164,7 +164,7 @@ fn bits_that_there_are_not_and_that_do_not_fit_are_refused() {
         layers: vec![7],
     };
     let said = |quantize: QuantizeSpace, trained: bool| {
-        let tune = FineTuneSpace { epochs: Vec::new(), learning_rate: Vec::new() };
+        let tune = FineTuneSpace::plain(Vec::new(), Vec::new());
         let mut steps = vec![StepSpace::Quantize(quantize)];
         steps.extend(trained.then_some(StepSpace::QuantizeAwareTrain(tune)));
         let errors = StagedSpace::new(definition(steps), DATA).unwrap_err();

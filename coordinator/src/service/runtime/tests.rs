@@ -201,11 +201,29 @@ async fn everybody_is_answered_while_proposals_are_computed() {
     }
 }
 
+/// A store whose writes take long enough for a caller to go before it is answered.
+struct Late;
+
+impl Store for Late {
+    fn append(&mut self, _: &[Record]) -> Result<(), StoreError> {
+        std::thread::sleep(Duration::from_millis(20));
+        Ok(())
+    }
+
+    fn is_read_only(&self) -> bool {
+        false
+    }
+
+    fn replay(&mut self) -> Result<crate::store::Replay<'_>, StoreError> {
+        Ok(Box::new(std::iter::empty()))
+    }
+}
+
 #[tokio::test]
 async fn a_lease_whose_asker_has_gone_is_given_to_another_at_once() {
     let lease = Duration::from_secs(3600);
     let core = Core::new(CoreConfig { lease, ..CoreConfig::default() });
-    let (handle, _) = spawn(core, MemoryStore::default(), Instant::now(), roomy()).unwrap();
+    let (handle, _) = spawn(core, Late, Instant::now(), roomy()).unwrap();
     let worker = submit_and_join(&handle, 1).await;
     let deadline = handle.now().after(Duration::from_secs(600));
     for _ in 0..20 {
