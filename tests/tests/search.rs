@@ -115,7 +115,7 @@ fn a_store_that_fails_ends_the_search_with_its_reason() {
     limited.args(["-c", "trap '' XFSZ; ulimit -f 48; exec \"$0\" \"$@\""]);
     limited.arg(search.get_program()).args(search.get_args()).current_dir(at);
     let ran = Ran(limited.output().unwrap());
-    ran.fails(1, &["the database in edgesmith-data/records failed", "too large"]);
+    ran.fails(1, &["cannot use edgesmith-data/journal/1.log", "too large"]);
 }
 
 /// Everything of a trial that must be equal in two runs of one study.
