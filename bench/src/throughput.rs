@@ -7,6 +7,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use edgesmith_client::{Coordinator, Submission, from_status, is_over};
@@ -19,6 +20,7 @@ use edgesmith_proto::v1;
 use edgesmith_proto::v1::worker_service_client::WorkerServiceClient;
 use edgesmith_worker::probe;
 use edgesmith_worker::session::{self, AttemptContext, TaskExecutor, TaskWork, WorkerConfig};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::algorithm::Algorithm;
@@ -27,11 +29,9 @@ use crate::algorithm::Algorithm;
 const GLANCE: Duration = Duration::from_millis(20);
 /// Pause between two heartbeats.
 const BEAT: Duration = Duration::from_millis(5);
-/// Number of heartbeats between two looks at the study.
-const BEATS: usize = 20;
 /// A study whose slots are not filled by then is given up.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Trials that are answered before the other slots keep theirs, so that a model is at work.
+/// Trials that are complete before slots are free, so that a model is at work.
 const FIRST: u32 = 200;
 
 /// Arguments: what to count.
@@ -91,7 +91,7 @@ pub async fn run(args: &Args) -> anyhow::Result<()> {
 async fn trials(algorithm: &Algorithm, slots: u32, trials: u32) -> anyhow::Result<Duration> {
     let setup = Setup::start(algorithm, trials).await?;
     let start = Instant::now();
-    let worker = setup.work(slots, Made { held_from: u32::MAX });
+    let worker = setup.work(slots, Made);
     let over = async {
         while !is_over(setup.status().await?.state()) {
             tokio::time::sleep(GLANCE).await;
@@ -119,8 +119,8 @@ impl Beats {
     }
 }
 
-/// Times heartbeats of one worker until another, which asks for work for many slots, has a task in
-/// each of them.
+/// Times heartbeats of one worker until another, which asks for work for many slots at once, has a
+/// task in each of them. Both have one connection.
 async fn heartbeats(waiting: u32) -> anyhow::Result<Beats> {
     let auto = &Algorithm::parse_list(&["auto".to_owned()])?[0];
     let setup = Setup::start(auto, 10_000).await?;
@@ -134,28 +134,45 @@ async fn heartbeats(waiting: u32) -> anyhow::Result<Beats> {
         slots: 1,
         ..Default::default()
     };
-    let member = client.join(join).await?.into_inner();
-    let worker = setup.work(waiting, Made { held_from: FIRST });
+    let member = client.join(join.clone()).await?.into_inner();
+    // Trials to learn from.
+    let worker = setup.work(16, Made);
+    while setup.status().await?.complete < FIRST {
+        tokio::time::sleep(GLANCE).await;
+    }
+    worker.stop().await?;
+    let asks = client.clone().join(v1::JoinRequest { slots: waiting, ..join }).await?.into_inner();
+    let filled = Arc::new(AtomicU32::new(0));
+    let mut slots = JoinSet::new();
+    for _ in 0..waiting {
+        let (mut client, filled) = (client.clone(), Arc::clone(&filled));
+        let (worker_id, secret) = (asks.worker_id, asks.secret.clone());
+        slots.spawn(async move {
+            let request = v1::LeaseRequest { worker_id, wait_ms: 60_000, secret };
+            while client.lease(request.clone()).await?.into_inner().task.is_none() {}
+            filled.fetch_add(1, Ordering::Relaxed);
+            anyhow::Ok(())
+        });
+    }
     let start = Instant::now();
     let mut beats = Beats { seconds: Vec::new(), took: Duration::ZERO };
-    // A worker begins fewer tasks at once than it leases: each needs a thread.
-    while setup.status().await?.running < waiting {
+    while filled.load(Ordering::Relaxed) < waiting {
         anyhow::ensure!(start.elapsed() < PATIENCE, "the slots are not filled after {PATIENCE:?}");
-        for _ in 0..BEATS {
-            let request = v1::HeartbeatRequest {
-                worker_id: member.worker_id,
-                secret: member.secret.clone(),
-                running: Vec::new(),
-            };
-            let sent = Instant::now();
-            client.heartbeat(request).await?;
-            beats.seconds.push(sent.elapsed().as_secs_f64());
-            tokio::time::sleep(BEAT).await;
-        }
+        let request = v1::HeartbeatRequest {
+            worker_id: member.worker_id,
+            secret: member.secret.clone(),
+            running: Vec::new(),
+        };
+        let sent = Instant::now();
+        client.heartbeat(request).await?;
+        beats.seconds.push(sent.elapsed().as_secs_f64());
+        tokio::time::sleep(BEAT).await;
     }
     beats.took = start.elapsed();
     beats.seconds.sort_by(f64::total_cmp);
-    worker.stop().await?;
+    while let Some(asked) = slots.join_next().await {
+        asked??;
+    }
     setup.local.shut_down().await?;
     Ok(beats)
 }
@@ -215,22 +232,13 @@ impl Worker {
 }
 
 /// Makes up the figures of candidates.
-struct Made {
-    /// Trials from this one on are held until the worker stops.
-    held_from: u32,
-}
+struct Made;
 
 impl TaskExecutor for Made {
-    fn execute(&self, task: TaskWork, context: &AttemptContext) -> Result<Outcome, AttemptError> {
-        let Work::LookUpTrial { number, genotype, .. } = &task.work else {
+    fn execute(&self, task: TaskWork, _: &AttemptContext) -> Result<Outcome, AttemptError> {
+        let Work::LookUpTrial { genotype, .. } = &task.work else {
             return Err(AttemptError::hopeless("a study over a table has only look-ups"));
         };
-        if number.0 >= self.held_from {
-            while !context.is_stopped() {
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            return Err(AttemptError::stopped());
-        }
         let sum: u32 = genotype.indices().iter().map(|index| u32::from(*index)).sum();
         let figures = Figures::new()
             .with(ScopedMetric::VALIDATION_ACCURACY, f64::from(sum) / 100.0)

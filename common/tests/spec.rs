@@ -532,6 +532,21 @@ fn trials_may_start_from_their_relatives() {
 }
 
 #[test]
+fn weights_are_gone_back_to_only_in_a_whole_first_training() {
+    let step = |rewind: &str| {
+        format!("[[recipe.steps]]\npass = \"prune\"\nshare = 0.5\nrewind = {rewind:?}\n")
+    };
+    let (heirs, rungs) = ("[training]\ninherit_epochs = 4\n", "[fidelity]\nrule = \"asha\"\n");
+    StudySpec::parse(&format!("{GOOD}{}", step("weights"))).unwrap();
+    for (table, mend) in [(heirs, "leave inherit_epochs out"), (rungs, "leave [fidelity] out")] {
+        StudySpec::parse(&format!("{GOOD}{table}{}", step("rate"))).unwrap();
+        let said = errors(&format!("{GOOD}{table}{}", step("weights"))).join("\n");
+        assert!(said.contains("recipe.steps[0].rewind: \"weights\" goes back"), "{said}");
+        assert!(said.ends_with(mend), "{said}");
+    }
+}
+
+#[test]
 fn mistakes_in_fidelity_are_reported_at_their_place() {
     let fidelity = |text: &str, at: &str| mistake_in(&format!("[fidelity]\n{text}\n"), at);
     let said = fidelity("rule = \"hyperband\"", "hyperband");

@@ -207,6 +207,13 @@ impl Model {
         self.nodes.iter().any(|node| matches!(node.layer, Layer::Round(_)))
     }
 
+    /// Whether it was quantized: values are in bytes or rounded to levels, or weights are levels.
+    #[must_use]
+    pub fn is_quantized(&self) -> bool {
+        let leveled = |layer: &Layer| matches!(layer, Layer::Leveled(_) | Layer::Round(_));
+        self.has_integers() || self.nodes.iter().any(|node| leveled(&node.layer))
+    }
+
     /// Whether any value is in bytes.
     #[must_use]
     pub fn has_integers(&self) -> bool {

@@ -177,7 +177,8 @@ fn bits_that_there_are_not_and_that_do_not_fit_are_refused() {
             "recipe.steps[0].weight_bits: 3 is not allowed; use one of 1, 2, 4, 8, 16",
             "recipe.steps[0].activation_bits: 4 is not allowed; use one of 8, 16, 32",
             "recipe.steps[0].mixed_bits: 7 is not allowed; use one of 1, 2, 4, 8, 16, 32",
-            "recipe.steps[0].mixed_bits: is for layers that mixed names, and it names none",
+            "recipe.steps[0].mixed_bits: applies to the layers in `mixed`, but `mixed` is empty; \
+             leave it out",
         ]
     );
     let binary = WidthsSpace { weights: vec![1], affine: vec![true], ..WidthsSpace::default() };
@@ -190,8 +191,8 @@ fn bits_that_there_are_not_and_that_do_not_fit_are_refused() {
              use false",
             "recipe.steps[0].mixed_bits: is missing; say which bits the layers of mixed may have, \
              such as [4, 32]",
-            "recipe.steps[0].rounding: learns for integers of 2 to 8 bits, symmetric, with values \
-             of 8 bits; use \"nearest\"",
+            "recipe.steps[0].rounding: \"adaround\" needs symmetric weights of 2 to 8 bits and \
+             values of 8 bits; use \"nearest\"",
             "recipe.steps[1].pass: steps[0] has no integers of 2 to 8 bits with values of 8 bits, \
              which are all that is simulated in training; leave one of the two out",
         ]

@@ -111,7 +111,7 @@ impl Network {
                 (stored.float()?, names, words)
             }
         };
-        if model.has_integers() {
+        if model.is_quantized() {
             return Err(invalid(format!(
                 "{words} is quantized already; name the network that it was made of"
             )));

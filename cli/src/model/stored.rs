@@ -72,11 +72,10 @@ impl Stored {
         Ok(Model::from_bytes(&self.model)?)
     }
 
-    /// The model in fp32: the one that was measured, or its float weights if that has integers
-    /// only.
+    /// The model in fp32: the one that was measured, or its float weights if that is quantized.
     pub fn float(self) -> anyhow::Result<Model> {
         let measured = self.measured()?;
-        if !measured.has_integers() {
+        if !measured.is_quantized() {
             return Ok(measured);
         }
         let (weights, notes) = safetensors::read(&self.weights?)?;

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::ops::Range;
 
-use edgesmith_search_space::{Cost, Extent, NetworkSpace};
+use edgesmith_search_space::{Cost, Extent, Further, NetworkSpace};
 
 use super::reader::{Mistakes, Table};
 use super::{StudySpec, TableSpec, TrainingSpec};
@@ -109,6 +109,35 @@ pub fn no_inheritance(root: &Table, training: &TrainingSpec, m: &mut Mistakes) {
                     weights; leave it out";
         m.add(&root.span_of("training"), "training.inherit_epochs", text);
     }
+}
+
+/// Trainings can go back only to weights of a first training that begins with the trial and is not
+/// interrupted.
+pub fn goes_back_to_a_first_training(
+    root: &Table,
+    space: Option<&NetworkSpace>,
+    training: &TrainingSpec,
+    m: &mut Mistakes,
+) {
+    let Some(space) = space else { return };
+    let Some(field) = space.recipe().goes_back_to_weights() else { return };
+    let as_it_is = match space {
+        NetworkSpace::Model(model) => model.definition().train.contains(&Further::AsItIs),
+        NetworkSpace::Staged(_) => false,
+    };
+    let why = if as_it_is {
+        "a network that is taken as it is has none; use \"rate\", or take \"as-it-is\" out of \
+         space.train"
+    } else if root.knew("fidelity") {
+        "with [fidelity] it goes from rung to rung; use \"rate\", or leave [fidelity] out"
+    } else if training.inherit_epochs > 0 {
+        "with training.inherit_epochs it may begin with weights of another trial; use \"rate\", or \
+         leave inherit_epochs out"
+    } else {
+        return;
+    };
+    let text = format!("\"weights\" goes back to weights of the first training, but {why}");
+    m.add(&root.span_of("recipe"), field, text);
 }
 
 /// Reports constraints on figures that the table does not hold.

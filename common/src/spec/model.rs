@@ -496,6 +496,14 @@ std = [0.2, 0.2, 0.2]
             let error = parse(&STUDY.replacen(from, to, 1)).expect_err(to);
             assert!(error.contains(said), "{to}: {error}");
         }
+        // There is no first training to go back to.
+        let steps = "steps = [{ pass = \"prune\", share = 0.5, rewind = \"weights\" }]";
+        let rewound = STUDY.replace("alpha = 0.5", steps);
+        parse(&rewound).unwrap();
+        let error = parse(&format!("{rewound}train = [\"further\", \"as-it-is\"]")).unwrap_err();
+        let said = "recipe.steps[0].rewind: \"weights\" goes back to weights of the first training, \
+                    but a network that is taken as it is has none";
+        assert!(error.contains(said), "{error}");
         let error = StudySpec::parse(STUDY).unwrap_err().to_string();
         assert!(error.contains("space.model: the network was not sent"), "{error}");
         // A mistake in the data leaves nothing to compare with.

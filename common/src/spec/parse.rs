@@ -197,6 +197,7 @@ fn read_train_work(
     let taught = teacher.is_some() || logits.is_some();
     check::distillation_has_a_teacher(root, space.as_ref(), taught, m);
     check::logits_have_no_features(root, space.as_ref(), logits.is_some(), m);
+    check::goes_back_to_a_first_training(root, space.as_ref(), &training, m);
     let (data, _) = data?;
     let (space, model) = (space?, model?.map(Box::new));
     let work = TrainWork { space, model, data, training, teacher, logits, measurement, screening };

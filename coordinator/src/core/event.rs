@@ -134,7 +134,7 @@ pub enum Event {
         /// Its answer.
         answer: Box<ProposalAnswer>,
     },
-    /// The runtime could answer nobody for a while, because nothing could be stored. Every connected
+    /// The runtime could not answer for a while, because nothing could be stored. Every connected
     /// worker and every lease gets a full new term.
     Renew,
     /// Time has passed: acts on every deadline that `now` has reached. No other event acts on

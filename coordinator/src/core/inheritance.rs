@@ -14,8 +14,7 @@ use super::study::Study;
 /// The least share of a network's weights that a donor must provide. Below it the network starts
 /// from new weights, because a few epochs cannot train a larger part.
 const LEAST_SHARE: f64 = 0.5;
-/// How many of the latest trained trials are looked at for the nearest, so that the work for a
-/// proposal does not grow with the study.
+/// How many of the latest trained trials are compared with a candidate to find the nearest.
 const LATEST: usize = 4096;
 /// How many of the nearest trials are compared; the one that provides most weights becomes the
 /// donor.
@@ -62,9 +61,9 @@ impl Study {
         best.map(|(_, number)| number)
     }
 
-    /// Of the latest trials with weights, the nearest, ordered by the number of choices in which they differ, nearest first.
-    /// Among equally near ones the latest comes first, because its inherited weights have been
-    /// trained longest.
+    /// The nearest of the latest trials with weights, ordered by the number of choices in which they
+    /// differ. Among equally near ones the latest comes first, because its inherited weights have
+    /// been trained longest.
     fn nearest(&self, genotype: &Genotype) -> Vec<TrialNumber> {
         let distance = |other: &Genotype| {
             let pairs = genotype.indices().iter().zip(other.indices());

@@ -24,6 +24,8 @@ pub(super) struct Learner {
     /// How many of the notes it has been told, or is being told.
     told: usize,
     place: Place,
+    /// Whether it has to be built again when it comes back.
+    is_outdated: bool,
     /// Counts the notes, if the algorithm is a portfolio.
     portfolio: Option<Portfolio>,
 }
@@ -70,7 +72,7 @@ impl Learner {
     /// The algorithm that a study asks for, with nothing proposed yet.
     pub(super) fn new(spec: &StudySpec) -> Self {
         let portfolio = controller::portfolio(spec);
-        Self { notes: Vec::new(), told: 0, place: Place::Unbuilt, portfolio }
+        Self { notes: Vec::new(), told: 0, place: Place::Unbuilt, is_outdated: false, portfolio }
     }
 
     /// Notes that a trial was proposed, or is tried again. Returns the part of the portfolio that
@@ -103,9 +105,16 @@ impl Learner {
     /// It comes back from a request. If the study has ended meanwhile, it is not needed.
     pub(super) fn come_back(&mut self, controller: Box<dyn Controller>, ended: bool) {
         self.place = Place::Here(controller);
-        if ended {
+        if std::mem::take(&mut self.is_outdated) || ended {
             self.rest();
         }
+    }
+
+    /// The study has changed, and algorithms look at it when they are built. So that a restart makes
+    /// no difference, it is built again.
+    pub(super) fn renew(&mut self) {
+        self.is_outdated = self.is_away();
+        self.rest();
     }
 
     /// Lets go of an algorithm that is here; the notes stay. It is built again when it is needed.

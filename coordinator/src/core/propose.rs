@@ -2,9 +2,10 @@
 //! measurements rule out is recorded as infeasible, without training.
 //!
 //! The answer is computed beside the core, because it may take long: the core hands out a
-//! [`ProposalRequest`] and goes on; whoever runs it sends the answer back as an event. A study has
-//! one request at a time, so each proposal knows all earlier ones. With one worker, everything
-//! that was recorded before is known to it, too, and a study repeats bit for bit.
+//! [`ProposalRequest`] and goes on; the runtime has it computed and sends the answer back as an
+//! event. A study has one request at a time, so each proposal knows all earlier ones. With one
+//! worker, everything that was recorded before is known to it, too, and a study repeats bit for
+//! bit.
 
 use std::sync::Arc;
 

@@ -316,6 +316,7 @@ impl Study {
         }
         Arc::make_mut(&mut self.spec).set_budget(budget.clone(), source);
         self.resolved = self.spec.to_resolved().into();
+        self.learner.renew();
         self.proposals_ended = None;
         self.hopeless_in_a_row = 0;
         self.ruled_out_in_a_row = 0;

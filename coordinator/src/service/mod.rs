@@ -378,7 +378,10 @@ fn open(config: &ServeConfig, listen: SocketAddr) -> Result<Opened, ServeError> 
     let core_config =
         CoreConfig { lease: config.lease, heartbeat: config.heartbeat, ..CoreConfig::default() };
     let core = restore(core_config, &mut store)?;
-    store.compact_if_useful()?;
+    // A coordinator for one question does not live long enough to write a journal again.
+    if config.announce {
+        store.compact_if_useful()?;
+    }
     let stages = store.stages();
     let (core, thread) = runtime::spawn(core, store, start, space).map_err(ServeError::Thread)?;
     Ok(Opened { core, thread, artifacts, stages, secrets, tls, tokens, made, chosen, fingerprint })

@@ -645,12 +645,8 @@ trials = 3
             super::super::space::Space::new(std::path::Path::new("."), Some(0)),
         )
         .unwrap();
-        let mut studies = Studies::new(
-            core.clone(),
-            artifacts,
-            StageStore::default(),
-            CancellationToken::new(),
-        );
+        let mut studies =
+            Studies::new(core.clone(), artifacts, StageStore::default(), CancellationToken::new());
         studies.answering = Turns::new("lists", 1, 0);
         let (go_on, wait) = std::sync::mpsc::channel::<()>();
         let busy = core.clone();

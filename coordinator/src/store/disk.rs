@@ -21,6 +21,7 @@ use super::old::{NEWEST, OldLog};
 use super::records::{Decoded, Records, RecordsAhead, each};
 use super::rewriting::{Rewriting, Rewritten, Whole};
 use super::sled::{BESIDE_JOURNAL, DATABASE, beside_journal, existing_database};
+use super::space::room;
 use super::stages::Places;
 use super::{DataDir, Replay, StageStore, Store, StoreError, format, is_out_of_space};
 use crate::core::Record;
@@ -130,6 +131,11 @@ impl DiskStore {
         let useful =
             self.usage.is_mostly_unneeded() || self.layouts.are_mostly_loose(self.least_loose);
         if !useful || self.directory.is_read_only() || self.rewriting.is_some() {
+            return;
+        }
+        // The new file is at most about as long. What others need to go on must stay free.
+        let free = room(self.directory.path()).map_or(0, |room| room.free);
+        if free / 2 < journal.end().offset {
             return;
         }
         match Rewriting::begin(journal) {

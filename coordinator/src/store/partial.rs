@@ -113,7 +113,7 @@ impl ArtifactStore {
         })
     }
 
-    /// Removes what is left of uploads that nobody has gone on with for `min_age` before `now`.
+    /// Removes what is left of uploads that have not gone on for `min_age` before `now`.
     ///
     /// # Errors
     /// If a file cannot be looked at or removed.
@@ -230,6 +230,12 @@ impl PartialArtifact {
         if found != expected {
             self.remove();
             return Err(ArtifactError::Mismatch { expected, found });
+        }
+        // A second sync of the same bytes would succeed although they may not be on the disk.
+        if let Err(source) = self.file.sync_all() {
+            let path = self.path.clone();
+            self.remove();
+            return Err(ArtifactError::Io { path, source });
         }
         self.store.place(&self.file, &self.path, expected)?;
         self.exists = false;

@@ -107,6 +107,9 @@ pub fn check_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
     for (i, setting, text) in untrainable(steps) {
         errors.push(&at(i, setting), text);
     }
+    for (i, setting, text) in unclustering(steps) {
+        errors.push(&at(i, setting), text);
+    }
 }
 
 /// Checks the options of a recipe that was accepted once.
@@ -320,8 +323,8 @@ fn untrainable(steps: &[StepSpace]) -> Vec<(usize, &'static str, String)> {
             StepSpace::Quantize(s) if !s.widths.may_be_trained(!s.mixed.is_empty()) => {
                 levels = Some(i);
                 if s.rounding == [Rounding::Adaround] {
-                    let text = "learns for integers of 2 to 8 bits, symmetric, with values of 8 \
-                                bits; use \"nearest\"";
+                    let text = "\"adaround\" needs symmetric weights of 2 to 8 bits and values of \
+                                8 bits; use \"nearest\"";
                     mistakes.push((i, "rounding", text.to_owned()));
                 }
             }
@@ -339,6 +342,44 @@ fn untrainable(steps: &[StepSpace]) -> Vec<(usize, &'static str, String)> {
             | StepSpace::Prune(_)
             | StepSpace::FineTune(_)
             | StepSpace::Cluster(_) => {}
+        }
+    }
+    mistakes
+}
+
+/// What `misplaced` leaves to new studies: the steps that would take weights out of clusters, each
+/// with a setting and a sentence.
+fn unclustering(steps: &[StepSpace]) -> Vec<(usize, &'static str, String)> {
+    let mut mistakes = Vec::new();
+    // The first steps that cluster in some candidates, and in all.
+    let (mut in_some, mut in_all) = (None, None);
+    for (i, step) in steps.iter().enumerate() {
+        match (step, in_some, in_all) {
+            (StepSpace::Cluster(s), ..) => {
+                if s.clusters.iter().any(|clusters| *clusters > 0) {
+                    in_some = in_some.or(Some(i));
+                }
+                if !s.clusters.contains(&0) {
+                    in_all = in_all.or(Some(i));
+                }
+            }
+            (StepSpace::FineTune(s), _, Some(first)) => {
+                if s.shrink.iter().any(|shrink| !shrink.is_none()) {
+                    let text = format!(
+                        "it would take the weights out of the clusters of steps[{first}]; leave the \
+                         setting out"
+                    );
+                    mistakes.push((i, "shrink", text));
+                }
+            }
+            (StepSpace::Prune(_), Some(first), None) => {
+                let text = format!(
+                    "it would take the weights out of the clusters of steps[{first}]; put prune \
+                     before it"
+                );
+                mistakes.push((i, "pass", text));
+            }
+            _ => {}
         }
     }
     mistakes
@@ -375,7 +416,8 @@ fn misplaced(steps: &[StepSpace]) -> Vec<(usize, &'static str, String)> {
             (_, _) => {}
         }
         let Some(first) = clustered else {
-            // Where there may be none, what does not fit them is left out with them.
+            // Where there may be none, the settings that do not fit clusters are left out only where
+            // there are some. Prunings have none to leave out: see `unclustering`.
             clustered = match step {
                 StepSpace::Cluster(s) if !s.clusters.contains(&0) => Some(i),
                 StepSpace::Cluster(_)
@@ -391,7 +433,7 @@ fn misplaced(steps: &[StepSpace]) -> Vec<(usize, &'static str, String)> {
             StepSpace::Cluster(_) => {
                 push(format!("steps[{first}] clusters already; keep one of the two"));
             }
-            // Weights of one cluster learn together.
+            // Weights of one cluster learn together. What shrinks them is for `unclustering`.
             StepSpace::FineTune(_) => {}
             StepSpace::Prune(_) => push(format!(
                 "it would take the weights out of the clusters of steps[{first}]; put {} before it",

@@ -48,7 +48,7 @@ pub enum Step {
     /// Channels are removed, or single weights become 0 and stay so.
     Prune(Pruning),
     /// The network is trained further. It is not if all prunings since the last training removed
-    /// nothing.
+    /// nothing, and no clusters were made since then.
     FineTune(FineTuning),
     /// The weights of each layer become a few numbers.
     Cluster(Clustering),
@@ -281,14 +281,11 @@ impl Recipe {
                 }
                 // One that is left out does not count as the last training.
                 Step::FineTune(_) if removed == Some(false) => false,
-                Step::FineTune(_) => {
+                Step::FineTune(_) | Step::Cluster(_) => {
                     removed = None;
                     true
                 }
-                Step::Distil(_)
-                | Step::Cluster(_)
-                | Step::Quantize(_)
-                | Step::QuantizeAwareTrain(_) => true,
+                Step::Distil(_) | Step::Quantize(_) | Step::QuantizeAwareTrain(_) => true,
             };
             if acts {
                 passes.push(step);

@@ -383,6 +383,17 @@ impl RecipeSpace {
         place.map(|place| format!("recipe.steps[{place}].importance"))
     }
 
+    /// The path of the setting that lets trainings go back to weights of the first one; `None` if
+    /// none does.
+    pub fn goes_back_to_weights(&self) -> Option<String> {
+        let RecipeSpace::Steps(steps) = self else { return None };
+        let place = steps.iter().position(|step| match step {
+            StepSpace::Prune(prune) => prune.rewind.contains(&Rewind::Weights),
+            _ => false,
+        });
+        place.map(|place| format!("recipe.steps[{place}].rewind"))
+    }
+
     fn quantizations(&self) -> impl Iterator<Item = &QuantizeSpace> {
         let steps = match self {
             RecipeSpace::Flat(_) => &[][..],
@@ -590,7 +601,8 @@ impl StepSpace {
                 }))
             }
             StepSpace::FineTune(space) => {
-                space.take(settings, !follows_nothing(before, network)).map(Step::FineTune)
+                let active = !follows_nothing(before, network);
+                space.take(settings, active, has_clusters(before)).map(Step::FineTune)
             }
             StepSpace::QuantizeAwareTrain(space) => {
                 // If nothing is quantized, or not as it is in training, there is no rounding to
@@ -600,7 +612,8 @@ impl StepSpace {
                         Step::Quantize(quantizing) => quantizing.widths.can_be_trained(),
                         _ => false,
                     });
-                let tuning = space.take(settings, quantized).filter(|_| quantized);
+                let clustered = has_clusters(before);
+                let tuning = space.take(settings, quantized, clustered).filter(|_| quantized);
                 tuning.map(Step::QuantizeAwareTrain)
             }
             StepSpace::Cluster(space) => {
@@ -707,7 +720,8 @@ fn largest(multiples: &[Multiple]) -> Multiple {
 }
 
 /// Whether a fine-tuning after these steps is left out by [`Recipe::passes`] whatever the network:
-/// there are prunings since the last training, and none of them removes anything.
+/// there are prunings since the last training, and none of them removes anything, and no clusters
+/// since then either.
 fn follows_nothing(steps: &[Step], network: &impl Outline) -> bool {
     let mut removed = None;
     for step in steps {
@@ -717,23 +731,27 @@ fn follows_nothing(steps: &[Step], network: &impl Outline) -> bool {
             }
             // It is a training only if it is not left out itself.
             Step::FineTune(_) if removed == Some(false) => {}
-            Step::FineTune(_) => removed = None,
-            Step::Distil(_)
-            | Step::Cluster(_)
-            | Step::Quantize(_)
-            | Step::QuantizeAwareTrain(_) => {}
+            Step::FineTune(_) | Step::Cluster(_) => removed = None,
+            Step::Distil(_) | Step::Quantize(_) | Step::QuantizeAwareTrain(_) => {}
         }
     }
     removed == Some(false)
 }
 
 impl FineTuneSpace {
-    /// `None` if it lasts no epoch. `active`: whether the training is done at all.
-    fn take(&self, mut settings: Settings<'_, impl Ask>, active: bool) -> Option<FineTuning> {
+    /// `None` if it lasts no epoch. `active`: whether the training is done at all. `clustered`:
+    /// whether weights are in clusters, which nothing may shrink them out of.
+    fn take(
+        &self,
+        mut settings: Settings<'_, impl Ask>,
+        active: bool,
+        clustered: bool,
+    ) -> Option<FineTuning> {
         let epochs = settings.if_any("epochs", &self.epochs, active);
         let active = active && epochs != Some(0);
         let learning_rate = settings.if_any("learning_rate", &self.learning_rate, active);
-        let shrink = settings.ask("shrink", &self.shrink, active);
+        let shrink = settings.ask("shrink", &self.shrink, active && !clustered);
+        let shrink = if clustered { Shrink::None } else { shrink };
         let shrinks = active && !shrink.is_none();
         let weight = settings.ask("shrink_by", &self.shrink_by, shrinks);
         let shrink_by = if shrink.is_none() { 0.0 } else { weight };

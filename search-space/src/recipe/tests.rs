@@ -386,6 +386,7 @@ fn fine_tuning_is_left_out_only_if_nothing_was_removed_since_the_last_training()
     assert_eq!(tuned(vec![layer(0.5), tune(), layer(0.0), tune()]), 1);
     assert_eq!(tuned(vec![layer(0.0), tune()]), 0);
     assert_eq!(tuned(vec![tune()]), 1);
+    assert_eq!(tuned(vec![layer(0.0), cluster(&[16]), tune()]), 1);
     // What is left after a competition is not known, so a small share may still remove channels.
     let macs = StepSpace::Prune(prune(Scope::Macs, &[0.5]));
     assert_eq!(tuned(vec![macs, tune(), layer(0.01), tune()]), 2);
@@ -661,6 +662,45 @@ fn what_would_break_clusters_is_refused() {
     let errors = StagedSpace::new(definition(RecipeSpace::Steps(late)), DATA).unwrap_err();
     let text = "recipe.steps[1].pass: steps[0] has quantized the network; put cluster before it";
     assert_eq!(errors.iter().map(SpaceError::to_string).collect::<Vec<_>>(), [text]);
+    // Nothing may be removed even if there are clusters only in some candidates.
+    let shrinking = |shrink: &[Shrink]| {
+        StepSpace::FineTune(FineTuneSpace { shrink: shrink.to_vec(), ..tune(&[1]) })
+    };
+    let half = || StepSpace::Prune(prune(Scope::Layer, &[0.5]));
+    let text = "it would take the weights out of the clusters of steps[0]";
+    for (steps, said) in [
+        (
+            vec![cluster(&[0, 32]), half()],
+            format!("recipe.steps[1].pass: {text}; put prune before it"),
+        ),
+        (
+            vec![cluster(&[32]), shrinking(&[Shrink::None, Shrink::Scales])],
+            format!("recipe.steps[1].shrink: {text}; leave the setting out"),
+        ),
+    ] {
+        let wrong = definition(RecipeSpace::Steps(steps));
+        let errors = StagedSpace::new(wrong.clone(), DATA).unwrap_err();
+        assert_eq!(errors.iter().map(SpaceError::to_string).collect::<Vec<_>>(), [said]);
+        StagedSpace::recorded(wrong, DATA).unwrap();
+    }
+}
+
+#[test]
+fn nothing_shrinks_where_there_are_clusters() {
+    let space = space(vec![
+        cluster(&[0, 32]),
+        StepSpace::FineTune(FineTuneSpace {
+            shrink: vec![Shrink::Scales, Shrink::Filters],
+            shrink_by: vec![0.001, 0.01],
+            ..tune(&[1])
+        }),
+    ]);
+    let picks = [("fine-tune.shrink", 1), ("fine-tune.shrink_by", 1)];
+    assert_eq!(recipe(&space, &picks).to_string(), "fp32 tune 1 shrink filters x0.01");
+    let clusters = ("cluster.clusters", 1);
+    let clustered = [clusters, picks[0], picks[1]];
+    assert_eq!(recipe(&space, &clustered).to_string(), "fp32 cluster 32 tune 1");
+    assert_eq!(hash(&space, &clustered), hash(&space, &[clusters]));
 }
 
 #[test]

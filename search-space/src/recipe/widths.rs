@@ -207,7 +207,7 @@ impl WidthsSpace {
             let known = |bits: &u32| Widths::LAYERS.contains(bits);
             errors.check(&at("mixed_bits"), &self.layers, known, &text(&Widths::LAYERS));
             if !mixed {
-                let text = "is for layers that mixed names, and it names none";
+                let text = "applies to the layers in `mixed`, but `mixed` is empty; leave it out";
                 errors.push(&at("mixed_bits"), text.to_owned());
             }
         } else if mixed && self.weights != [8] {

@@ -133,11 +133,16 @@ impl Coarse {
                         range_of(id).map(|range| Grid::covering(range, last));
                 }
             }
-            // Numbers that are only moved are on their levels already.
+            // Numbers that are only moved are on their levels already, however often.
+            let mut moved = vec![false; graph.values().len()];
             for (_, node) in graph.nodes() {
-                let moved = moves(&node.op) && !matches!(node.op, Op::Resize(_));
-                if moved && coarse.values[node.inputs[0].index()].is_some() {
-                    coarse.values[node.output.index()] = None;
+                let only_moves = moves(&node.op) && !matches!(node.op, Op::Resize(_));
+                if !only_moves {
+                    continue;
+                }
+                let (input, output) = (node.inputs[0].index(), node.output.index());
+                if coarse.values[input].is_some() || moved[input] {
+                    (coarse.values[output], moved[output]) = (None, true);
                 }
             }
         }

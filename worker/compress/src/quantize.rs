@@ -48,8 +48,8 @@ pub enum QuantizeError {
     },
     /// A layer that is to stay real, or to have other bits, is not there.
     #[error(
-        "failed to quantize: {layer} cannot be treated apart, because the network has no layer of \
-         this name with a weight"
+        "failed to quantize: {layer} cannot stay in fp32 or have its own bits, because the network \
+         has no layer of this name with a weight"
     )]
     NoLayer {
         /// The name.

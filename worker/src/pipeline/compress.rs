@@ -330,6 +330,7 @@ impl<'a> Passes<'a> {
         };
         for round in 1..=pruning.rounds {
             self.note_round(round, pruning);
+            self.note = None;
             self.renew_statistics()?;
             let amount = pruning.amount.after(round, pruning.rounds);
             let now = Pruning { amount, ..pruning.clone() };

@@ -20,7 +20,7 @@ const CACHE_BYTES: usize = 64 << 20;
 /// Number of tries of a transfer whose bytes arrive damaged.
 const DAMAGED_TRIES: u32 = 3;
 /// Number of tries of a transfer that the coordinator answers with an error of its own. A full disk
-/// or too many transfers at once are none: they end.
+/// and too many transfers at once do not count, because they pass.
 const FAILED_TRIES: u32 = 6;
 
 /// The coordinator's artifacts, for all attempts of a session.

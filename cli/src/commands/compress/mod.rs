@@ -158,7 +158,7 @@ impl Network {
             }
             ModelName::File(path, FileKind::Edge) => {
                 let EdgeFile { bytes, model, class_names } = EdgeFile::read(path)?;
-                if model.has_integers() || model.runs_by_reference() {
+                if model.is_quantized() {
                     return Err(invalid(format!(
                         "{} is quantized already; compress the network that it was made of",
                         path.display()
@@ -263,7 +263,14 @@ async fn write(
         FileKind::Onnx => {
             let entries: Vec<_> =
                 safetensors::class_names_entry(&stored.class_names).into_iter().collect();
-            onnx::of_study(&lift(&stored.measured()?)?, &entries)
+            let model = stored.measured()?;
+            if model.runs_by_reference() {
+                return Err(invalid(format!(
+                    "trial {trial} runs by reference, because no engine on a device computes with \
+                     its bits, so it cannot be written as .onnx; name a file that ends in .edge"
+                )));
+            }
+            onnx::of_study(&lift(&model)?, &entries)
         }
     };
     std::fs::write(file, &bytes).with_context(|| format!("failed to write {}", file.display()))?;

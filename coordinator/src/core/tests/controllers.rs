@@ -136,6 +136,8 @@ fn a_restart_brings_a_controller_to_the_same_proposal() {
         }
     };
     run(&mut bench, worker, 20);
+    // Some algorithms look at the budget.
+    bench.extend(&study, Some(60), None).unwrap();
     let mut other = Bench::new();
     other.records = bench.records.clone();
     other.core = Core::restore(CONFIG, bench.records.clone(), other.now).unwrap();

@@ -286,6 +286,8 @@ impl Journal {
         sync_directory(&self.folder).map_err(at(&self.folder))?;
         self.marks.write_both(&self.mark, log.end).map_err(at(&mark_path))?;
         (self.log, self.end, self.has_torn_tail) = (log.file, log.end, false);
+        // What the old file had beyond its mark is appended to the new one again.
+        self.unmarked = None;
         // The change is done, so this is no failure of it.
         let _ = remove_others(&self.folder, self.end.generation);
         Ok(())

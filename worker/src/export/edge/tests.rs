@@ -452,8 +452,8 @@ fn layers_that_are_named_stay_real() {
         assert_eq!(figures.get(&accuracy), Some(right.count() as f64 / 40.0));
     }
     let refused = model(&["stem.relu"]).unwrap_err().to_string();
-    let expected = "stem.relu cannot be treated apart, because the network has no layer of this \
-                    name with a weight";
+    let expected = "stem.relu cannot stay in fp32 or have its own bits, because the network has no \
+                    layer of this name with a weight";
     assert!(refused.ends_with(expected), "{refused}");
 }
 

@@ -46,13 +46,14 @@ fn fewer_bits_make_smaller_files() {
 
 #[test]
 fn what_is_no_integer_runs_in_fp32_or_by_reference() {
-    let (_, _, accuracy) = quantized("", "");
+    let (int8, _, accuracy) = quantized("", "");
     let (wide, of_wide, found) = quantized("weight_bits = 16\nactivation_bits = 16", "");
+    assert!(int8.is_quantized() && wide.is_quantized());
     assert!(wide.runs_by_reference() && !wide.has_integers());
     assert!(bits_of(&wide).iter().all(|bits| *bits == 16) && !bits_of(&wide).is_empty());
     assert!((found - accuracy).abs() < 0.05, "{found} of {accuracy}");
     let (real, of_real, found) = quantized("weight_bits = 8\nactivation_bits = 32", "");
-    assert!(!real.runs_by_reference() && !real.has_integers());
+    assert!(!real.runs_by_reference() && !real.has_integers() && real.is_quantized());
     assert!((found - accuracy).abs() < 0.05, "{found} of {accuracy}");
     assert!(of_real < 0.8 * of_wide, "{of_real} of {of_wide}");
     let settings = "weight_bits = 4\naffine_weights = true\ngranularity = \"layer\"";
