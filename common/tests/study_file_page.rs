@@ -347,6 +347,10 @@ fn studies(page: &Page) -> Vec<Table> {
     studies.extend(OTHER_TABLES.map(|(name, table)| {
         let mut other = study(TRAINS);
         other.insert(name.to_owned(), Value::Table(study(table)));
+        if name == "recipe" {
+            // A pruning cannot go back to the weights of a first training that stops at rungs.
+            other.remove("fidelity");
+        }
         other
     }));
     let mut seen: BTreeSet<_> = studies.iter().map(|study| page.signature(study)).collect();
