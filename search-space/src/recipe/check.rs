@@ -363,14 +363,14 @@ fn unclustering(steps: &[StepSpace]) -> Vec<(usize, &'static str, String)> {
                     in_all = in_all.or(Some(i));
                 }
             }
-            (StepSpace::FineTune(s), _, Some(first)) => {
-                if s.shrink.iter().any(|shrink| !shrink.is_none()) {
-                    let text = format!(
-                        "it would take the weights out of the clusters of steps[{first}]; leave the \
-                         setting out"
-                    );
-                    mistakes.push((i, "shrink", text));
-                }
+            (StepSpace::FineTune(s), _, Some(first))
+                if s.shrink.iter().any(|shrink| !shrink.is_none()) =>
+            {
+                let text = format!(
+                    "it would take the weights out of the clusters of steps[{first}]; leave the \
+                     setting out"
+                );
+                mistakes.push((i, "shrink", text));
             }
             (StepSpace::Prune(_), Some(first), None) => {
                 let text = format!(

@@ -322,7 +322,6 @@ impl FineTuning {
 
 impl Rewind {
     /// Whether trainings are fine-tunings.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
     pub fn is_none(&self) -> bool {
         *self == Rewind::None
     }
@@ -330,7 +329,6 @@ impl Rewind {
 
 impl Shrink {
     /// Whether nothing shrinks.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
     pub fn is_none(&self) -> bool {
         *self == Shrink::None
     }
@@ -419,7 +417,6 @@ impl Distillation {
 
 impl Answers {
     /// Whether they are probabilities.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
     pub fn are_classes(&self) -> bool {
         *self == Answers::Classes
     }

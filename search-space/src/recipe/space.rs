@@ -37,7 +37,6 @@ pub struct FlatRecipe {
 
 /// Options of one step.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "a recipe has a few steps")]
 pub enum StepSpace {
     /// See [`Step::Distil`].
     Distil(DistilSpace),
