@@ -458,7 +458,7 @@ fn steps_of_a_study(rule: FidelityRule, trials: u32, objectives: usize) -> (u64,
                 // Better networks cost more, and more training helps.
                 let [quality, cost, other] = qualities[number as usize];
                 let accuracy = 0.5 + 0.1 * quality + 0.1 * cost + 0.05 * at as f64;
-                let point = vec![-accuracy, cost, 0.5 * other + 0.5 * cost];
+                let point = [-accuracy, cost, 0.5 * other + 0.5 * cost];
                 let point = point[..objectives].to_vec();
                 if at < 3 {
                     rungs.reach(TrialNumber(number), at, accuracy, point);
