@@ -29,6 +29,8 @@ use crate::algorithm::Algorithm;
 const GLANCE: Duration = Duration::from_millis(20);
 /// Pause between two heartbeats.
 const BEAT: Duration = Duration::from_millis(5);
+/// The most slots that a worker may have.
+const MOST_SLOTS: u32 = 256;
 /// A study whose slots are not filled by then is given up.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Trials that are complete before slots are free, so that a model is at work.
@@ -119,8 +121,8 @@ impl Beats {
     }
 }
 
-/// Times heartbeats of one worker until another, which asks for work for many slots at once, has a
-/// task in each of them. Both have one connection.
+/// Times heartbeats of one worker until others, which ask for work for many slots at once, have a
+/// task in each of them.
 async fn heartbeats(waiting: u32) -> anyhow::Result<Beats> {
     let auto = &Algorithm::parse_list(&["auto".to_owned()])?[0];
     let setup = Setup::start(auto, 10_000).await?;
@@ -141,18 +143,25 @@ async fn heartbeats(waiting: u32) -> anyhow::Result<Beats> {
         tokio::time::sleep(GLANCE).await;
     }
     worker.stop().await?;
-    let asks = client.clone().join(v1::JoinRequest { slots: waiting, ..join }).await?.into_inner();
     let filled = Arc::new(AtomicU32::new(0));
     let mut slots = JoinSet::new();
-    for _ in 0..waiting {
-        let (mut client, filled) = (client.clone(), Arc::clone(&filled));
-        let (worker_id, secret) = (asks.worker_id, asks.secret.clone());
-        slots.spawn(async move {
-            let request = v1::LeaseRequest { worker_id, wait_ms: 60_000, secret };
-            while client.lease(request.clone()).await?.into_inner().task.is_none() {}
-            filled.fetch_add(1, Ordering::Relaxed);
-            anyhow::Ok(())
-        });
+    let mut left = waiting;
+    while left > 0 {
+        let join = v1::JoinRequest { slots: left.min(MOST_SLOTS), ..join.clone() };
+        left -= join.slots;
+        let channel = session::endpoint(setup.local.url(), None, None)?.connect().await?;
+        let mut client = WorkerServiceClient::new(channel);
+        let asks = client.join(join.clone()).await?.into_inner();
+        for _ in 0..join.slots {
+            let (mut client, filled) = (client.clone(), Arc::clone(&filled));
+            let (worker_id, secret) = (asks.worker_id, asks.secret.clone());
+            slots.spawn(async move {
+                let request = v1::LeaseRequest { worker_id, wait_ms: 60_000, secret };
+                while client.lease(request.clone()).await?.into_inner().task.is_none() {}
+                filled.fetch_add(1, Ordering::Relaxed);
+                anyhow::Ok(())
+            });
+        }
     }
     let start = Instant::now();
     let mut beats = Beats { seconds: Vec::new(), took: Duration::ZERO };
