@@ -28,11 +28,7 @@ const TIMED: u32 = 50;
 const QUERIES: u32 = 20;
 
 /// A space of about 10^15 candidates, as real studies have.
-const STUDY: &str = r#"
-study = { name = "bench", seed = 1 }
-data.source = "digits"
-objectives = [{ metric = "validation_accuracy" }, { metric = "model_bytes" }]
-recipe = { prune = [0.0, 0.25, 0.5], precision = ["fp32", "int8"] }
+pub const SPACE: &str = r#"
 [space]
 resolution = 8
 stem_width = [4, 8, 16]
@@ -58,6 +54,14 @@ operation = ["conv", "separable", "inverted-residual"]
 expansion = [2, 3, 4]
 stride = [1, 2]
 activation = ["relu", "relu6"]
+"#;
+
+/// A study on [`SPACE`].
+const STUDY: &str = r#"
+study = { name = "bench", seed = 1 }
+data.source = "digits"
+objectives = [{ metric = "validation_accuracy" }, { metric = "model_bytes" }]
+recipe = { prune = [0.0, 0.25, 0.5], precision = ["fp32", "int8"] }
 "#;
 
 /// Arguments: the sizes of the studies and the algorithms.
@@ -103,7 +107,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn spec(algorithm: &Algorithm) -> anyhow::Result<StudySpec> {
-    let text = format!("{STUDY}[algorithm]\n{}[budget]\ntrials = 10000000\n", algorithm.toml());
+    let text =
+        format!("{STUDY}{SPACE}[algorithm]\n{}[budget]\ntrials = 10000000\n", algorithm.toml());
     StudySpec::parse(&text).map_err(|errors| invalid(errors.to_string()))
 }
 

@@ -27,7 +27,9 @@ use edgesmith_coordinator::service;
 use edgesmith_coordinator::store::{DataDir, DiskStore, Store as _};
 use edgesmith_search_space::Cost;
 
-/// A study that trains: 23 open choices, four objectives, two boards.
+use crate::cost::SPACE;
+
+/// A study that trains, on [`SPACE`]: 23 open choices, four objectives, two boards.
 const TRAINS: &str = r#"
 study = { name = "trains", seed = 1 }
 data.source = "digits"
@@ -43,31 +45,6 @@ device = "board"
 [[objectives]]
 metric = "latency_ms"
 device = "phone"
-[space]
-resolution = 8
-stem_width = [4, 8, 16]
-[[space.stages]]
-depth = [1, 2, 3]
-width = [8, 12, 16, 24]
-kernel = [3, 5]
-operation = ["conv", "separable", "inverted-residual"]
-expansion = [2, 3, 4]
-activation = ["relu", "relu6"]
-[[space.stages]]
-depth = [1, 2, 3]
-width = [16, 24, 32, 48]
-kernel = [3, 5]
-operation = ["conv", "separable", "inverted-residual"]
-expansion = [2, 3, 4]
-stride = [1, 2]
-activation = ["relu", "relu6"]
-[[space.stages]]
-depth = [0, 1, 2]
-width = [32, 48, 64]
-operation = ["conv", "separable", "inverted-residual"]
-expansion = [2, 3, 4]
-stride = [1, 2]
-activation = ["relu", "relu6"]
 "#;
 
 /// A study over a table, without its name and its number of trials.
@@ -257,7 +234,7 @@ fn write(directory: &Path, trials: u32, looks_up: bool) -> anyhow::Result<()> {
             }
         }
     } else {
-        coordinator.submit(&format!("budget.trials = {trials}\n{TRAINS}"))?;
+        coordinator.submit(&format!("budget.trials = {trials}\n{TRAINS}{SPACE}"))?;
         let trainer = coordinator.join("trainer", Role::Train, SLOTS)?;
         let boards = [
             coordinator.join(BOARDS[0], Role::Measure, SLOTS)?,
@@ -393,7 +370,7 @@ fn looked_up(lease: &Lease) -> Figures {
 /// A made-up result of training. More parameters give more accuracy, apart from luck.
 fn trained(spec: &StudySpec, lease: &Lease) -> anyhow::Result<TrainedTrial> {
     let work = spec.training().context("the study does not train")?;
-    let Work::TrainTrial { genotype, .. } = &lease.work else { bail!("the task is no training") };
+    let Work::TrainTrial { genotype, .. } = &lease.work else { bail!("the task does not train") };
     let candidate = work.space.decode(genotype);
     let cost = Cost::of(&candidate.pruned_graph(work.space.data())?, candidate.recipe.precision());
     let draw = |of: u64| luck(lease.task.0, of);

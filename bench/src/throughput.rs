@@ -2,7 +2,8 @@
 //! while it is busy.
 //!
 //! Coordinator and worker are in this process, with a real connection and a real store in a
-//! temporary directory. Look-ups in a made-up table take no time, so only edgesmith itself is timed.
+//! temporary directory. Look-ups in a made-up table take no time, so only edgesmith itself is
+//! timed.
 //! `tests/compare_throughput.py` counts the trials of Optuna and Rustuna on the same disk.
 
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! Test vectors: inputs with what a model computes for them, so that people who get its file
-//! can check another engine or another machine. The inputs are made up and no user's data, because a
-//! file goes to places where the data may not go.
+//! can check another engine or another machine. The inputs are made up and no user's data, because
+//! a file goes to places where the data may not go.
 
 use crate::error::{InputError, ModelError};
 use crate::layers::Layer;

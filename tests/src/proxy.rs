@@ -1,5 +1,5 @@
-//! A proxy that makes the way to a coordinator slow in one direction, or cuts it. What waits for its
-//! turn fills the buffers of the sockets, as it fills those of routers on the way.
+//! A proxy that makes the way to a coordinator slow in one direction, or cuts it. What waits for
+//! its turn fills the buffers of the sockets, as it fills those of routers on the way.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

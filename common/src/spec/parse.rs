@@ -556,8 +556,8 @@ fn read_training(root: &mut Table, m: &mut Mistakes) -> TrainingSpec {
     }
 }
 
-/// The data that a study's own network fits, so that a mistake in `[data]` is not followed by others
-/// about channels and classes.
+/// The data that a study's own network fits, so that a mistake in `[data]` is not followed by
+/// others about channels and classes.
 fn stand_in(network: Option<&ModelFile>) -> DataShape {
     let fitting = network.and_then(|file| {
         let network = &file.network;

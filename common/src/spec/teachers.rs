@@ -1,5 +1,5 @@
-//! Teachers beside the first, and assistants between teachers and students, in a study file. They are
-//! networks that a worker trains; teachers from files are read with `[teacher]` itself.
+//! Teachers beside the first, and assistants between teachers and students, in a study file. They
+//! are networks that a worker trains; teachers from files are read with `[teacher]` itself.
 
 use super::reader::{Mistakes, Table};
 use super::space::read_architecture;

@@ -1,4 +1,4 @@
-//! The attempts that are no longer current. They are kept so that a repeated report gets the same
+//! The attempts that have ended. They are kept so that a repeated report gets the same
 //! answer: there are several for each trial, so they are kept in little room.
 
 use edgesmith_common::{AttemptId, StudyName, TaskId};
@@ -14,7 +14,7 @@ struct OfStudy {
     attempts: Vec<EndedAttempt>,
 }
 
-/// An attempt that is no longer current.
+/// An attempt that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct EndedAttempt {
     id: AttemptId,

@@ -94,8 +94,8 @@ pub enum Event {
         /// When to answer that there is no task.
         deadline: Time,
     },
-    /// The client of a request is gone and has not got the answer. If the request still waits, it is
-    /// dropped. If a task was leased to it, the task is taken back.
+    /// The client of a request is gone and has not got the answer. If the request still waits, it
+    /// is dropped. If a task was leased to it, the task is taken back.
     Abandoned {
         /// Which request.
         to: RequestId,

@@ -61,9 +61,9 @@ impl Study {
         best.map(|(_, number)| number)
     }
 
-    /// The nearest of the latest trials with weights, ordered by the number of choices in which they
-    /// differ. Among equally near ones the latest comes first, because its inherited weights have
-    /// been trained longest.
+    /// The nearest of the latest trials with weights, ordered by the number of choices in which
+    /// they differ. Among equally near ones the latest comes first, because its inherited weights
+    /// have been trained longest.
     fn nearest(&self, genotype: &Genotype) -> Vec<TrialNumber> {
         let distance = |other: &Genotype| {
             let pairs = genotype.indices().iter().zip(other.indices());

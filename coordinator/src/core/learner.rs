@@ -110,8 +110,8 @@ impl Learner {
         }
     }
 
-    /// The study has changed, and algorithms look at it when they are built. So that a restart makes
-    /// no difference, it is built again.
+    /// The study has changed, and algorithms look at it when they are built. So that a restart
+    /// makes no difference, it is built again.
     pub(super) fn renew(&mut self) {
         self.is_outdated = self.is_away();
         self.rest();

@@ -292,8 +292,8 @@ impl Turn<'_> {
         }
     }
 
-    /// Hands out all work that can be handed out, and ends studies that are done. Requests that wait
-    /// are looked at only if something changed that may have work for them.
+    /// Hands out all work that can be handed out, and ends studies that are done. Requests that
+    /// wait are looked at only if something changed that may have work for them.
     fn settle(&mut self) {
         self.end_hours();
         self.ask_for_data_hashes();

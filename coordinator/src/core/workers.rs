@@ -19,8 +19,8 @@ pub(super) struct Worker {
     pub(super) failed: BTreeSet<TaskId>,
     /// Those of them for which it said that it has too little memory, which stays so.
     pub(super) too_large: BTreeSet<TaskId>,
-    /// The tasks of studies that it cannot do, and why. It gets none of them until it joins again or
-    /// the user retries the study; see [`Workers::can_do`] for the exception.
+    /// The tasks of studies that it cannot do, and why. It gets none of them until it joins again
+    /// or the user retries the study; see [`Workers::can_do`] for the exception.
     pub(super) excluded: BTreeMap<(StudyName, Needs), Excluded>,
     /// How its last attempts at the tasks of studies ended.
     pub(super) streaks: BTreeMap<(StudyName, Needs), Streak>,

@@ -225,8 +225,9 @@ impl ArtifactService for Artifacts {
     }
 }
 
-/// Sends the artifact chunk by chunk, from where the reader is, and `None` at its end. A chunk is read only when there is
-/// room for it, so an artifact that nobody takes costs no thread and next to no memory.
+/// Sends the artifact chunk by chunk, from where the reader is, and `None` at its end. A chunk is
+/// read only when there is room for it, so an artifact that nobody takes costs no thread and next
+/// to no memory.
 async fn send(
     mut reader: ArtifactReader,
     (hash, mut offset): (ArtifactHash, u64),

@@ -2,8 +2,8 @@
 //!
 //! It takes all queued messages, passes them to the core, appends all records in one durable write,
 //! and only then releases the replies. So every answer that a client has seen is on disk. Queries
-//! also wait for that write, because they see what it makes durable. Proposals are computed by other
-//! threads ([`super::proposers`]) and come back as messages. If the write fails, no reply
+//! also wait for that write, because they see what it makes durable. Proposals are computed by
+//! other threads ([`super::proposers`]) and come back as messages. If the write fails, no reply
 //! is released and the thread ends with the error, which the callers get. If there is no room for
 //! it, the thread tries again until there is, and calls are refused meanwhile (`stall.rs`).
 

@@ -40,8 +40,8 @@ type Answer = Result<v1::ResumeUploadResponse, Status>;
 pub struct Ongoing(Arc<Mutex<HashMap<ArtifactHash, (u64, CancellationToken)>>>);
 
 impl Ongoing {
-    /// Ends the upload of an artifact if `uploader` is its client. False if it is another's that goes
-    /// on.
+    /// Ends the upload of an artifact if `uploader` is its client. False if it is another's that
+    /// goes on.
     fn end_own(&self, hash: ArtifactHash, uploader: u64) -> bool {
         let ongoing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match ongoing.get(&hash) {

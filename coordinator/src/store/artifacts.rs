@@ -343,8 +343,8 @@ impl ArtifactReader {
         self.size
     }
 
-    /// Goes on `offset` bytes from the beginning, which must not have been left yet. The bytes before
-    /// are read, because the hash covers them. False if there are fewer.
+    /// Goes on `offset` bytes from the beginning, which must not have been left yet. The bytes
+    /// before are read, because the hash covers them. False if there are fewer.
     ///
     /// # Errors
     /// If they cannot be read.

@@ -4,8 +4,8 @@
 //! A log of which most belongs to deleted studies is written again without them
 //! ([`compaction`](super::compaction)), when it is opened and when a study is deleted. A log that
 //! was mostly appended little by little is written again as blocks of many records, by another
-//! thread, while appends go on; once that is done, what was appended meanwhile is added, and the new
-//! file takes the place of the old one.
+//! thread, while appends go on; once that is done, what was appended meanwhile is added, and the
+//! new file takes the place of the old one.
 //!
 //! A directory of an earlier version is read as it is. The first append writes its whole log to a
 //! journal, in the present format, and makes that durable. From then on `records/` holds no log,

@@ -5,8 +5,8 @@
 //! - `lock`: held while a coordinator runs, with its process id;
 //! - `address`: where that coordinator listens;
 //! - `journal/`: the records ([`DiskStore`]), in one file, and up to where they were acknowledged;
-//! - `records/`: a sled database that only says that there is a journal. In earlier versions it held
-//!   the records, or the stages of trials;
+//! - `records/`: a sled database that only says that there is a journal. In earlier versions it
+//!   held the records, or the stages of trials;
 //! - `artifacts/`: the files of [`ArtifactStore`];
 //! - `access/`: the files of [`AccessFiles`], which only their owner can read.
 

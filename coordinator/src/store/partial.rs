@@ -39,8 +39,8 @@ pub struct PartialArtifact {
 }
 
 impl ArtifactStore {
-    /// Goes on with the artifact `hash` of `size` bytes where an earlier upload broke off, or at its
-    /// beginning. `None` if another upload is writing it.
+    /// Goes on with the artifact `hash` of `size` bytes where an earlier upload broke off, or at
+    /// its beginning. `None` if another upload is writing it.
     ///
     /// # Errors
     /// If the file cannot be created or read.
@@ -85,8 +85,8 @@ impl ArtifactStore {
         Ok(Some(partial))
     }
 
-    /// Begins an upload of the artifact `hash` of `size` bytes of which nothing is kept if it breaks
-    /// off.
+    /// Begins an upload of the artifact `hash` of `size` bytes of which nothing is kept if it
+    /// breaks off.
     ///
     /// # Errors
     /// If the file cannot be created.

@@ -1,6 +1,6 @@
 //! The stages of trials, by key: what each pass of a recipe made of a network, which is shown and
-//! decides nothing. They stay in the journal. This knows in which of its entries they are, and reads
-//! them there when they are asked for.
+//! decides nothing. They stay in the journal. This knows in which of its entries they are, and
+//! reads them there when they are asked for.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -416,8 +416,8 @@ fn misplaced(steps: &[StepSpace]) -> Vec<(usize, &'static str, String)> {
             (_, _) => {}
         }
         let Some(first) = clustered else {
-            // Where there may be none, the settings that do not fit clusters are left out only where
-            // there are some. Prunings have none to leave out: see `unclustering`.
+            // Where there may be none, the settings that do not fit clusters are left out only
+            // where there are some. Prunings have none to leave out: see `unclustering`.
             clustered = match step {
                 StepSpace::Cluster(s) if !s.clusters.contains(&0) => Some(i),
                 StepSpace::Cluster(_)

@@ -194,7 +194,8 @@ pub struct Quantizing {
 }
 
 impl Recipe {
-    /// Arithmetic of the network that ships: fp32 where levels become fp32, or are rounded to in it.
+    /// Arithmetic of the network that ships: fp32 where levels become fp32, or are rounded to in
+    /// it.
     pub fn precision(&self) -> Precision {
         match self.arithmetic() {
             Some(Arithmetic::Integers) => Precision::Int8,
@@ -434,8 +435,8 @@ fn is_zero(number: &f64) -> bool {
     *number == 0.0
 }
 
-/// Without features, and of classes, as before there was anything else, because hashes of candidates
-/// are made of it.
+/// Without features, and of classes, as before there was anything else, because hashes of
+/// candidates are made of it.
 impl fmt::Debug for Distillation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut all = f.debug_struct("Distillation");

@@ -1,5 +1,5 @@
-//! Post-training static quantization (Jacob et al. 2018): symmetric weights of at most 8 bits with a
-//! scale per output channel or per layer, affine uint8 values with one scale per value, int32
+//! Post-training static quantization (Jacob et al. 2018): symmetric weights of at most 8 bits with
+//! a scale per output channel or per layer, affine uint8 values with one scale per value, int32
 //! biases. It calibrates on examples and annotates the network. It does not train, and does not
 //! make the integers: lowering to an engine does. What no engine computes in integers is in
 //! `coarse.rs`, from the same calibration.

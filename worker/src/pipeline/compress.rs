@@ -511,8 +511,8 @@ impl<'a> Passes<'a> {
         Ok(())
     }
 
-    /// Trains a network further; `None` if it is for no epochs. `skipped` are the epochs of the first
-    /// training's schedule before those that it has the learning rates of.
+    /// Trains a network further; `None` if it is for no epochs. `skipped` are the epochs of the
+    /// first training's schedule before those that it has the learning rates of.
     fn train(
         &mut self,
         name: &'static str,

@@ -84,8 +84,8 @@ where
     Ok(())
 }
 
-/// Downloads the artifact of `hash`. If the connection breaks, it goes on as long as each try brings
-/// something.
+/// Downloads the artifact of `hash`. If the connection breaks, it goes on as long as each try
+/// brings something.
 ///
 /// # Errors
 /// The status of the coordinator or the connection: `NOT_FOUND` if the artifact does not exist,

@@ -115,8 +115,8 @@ impl Connection {
         }
     }
 
-    /// Records that the coordinator refuses an artifact for now. It answers other calls meanwhile, so
-    /// this is no outage. Logged when it begins.
+    /// Records that the coordinator refuses an artifact for now. It answers other calls meanwhile,
+    /// so this is no outage. Logged when it begins.
     pub fn note_refusal(&self, status: &Status) {
         if !self.without_artifacts.swap(true, Ordering::Relaxed) {
             let (address, reason) = (&self.address, describe(status));

@@ -90,8 +90,8 @@ impl Regressor {
 
     /// Half the mean square of what it makes of `student` minus `teacher`, and the gradient with
     /// respect to `student`; both are of a batch, `[batch][channels][positions]`. A student that
-    /// has more channels than it reads has them at the end. Its own gradient grows by `factor` times
-    /// that of the loss.
+    /// has more channels than it reads has them at the end. Its own gradient grows by `factor`
+    /// times that of the loss.
     pub(super) fn loss(
         &mut self,
         student: &[f32],

@@ -40,8 +40,8 @@ pub(super) struct Targets<'a> {
 }
 
 /// The loss of a batch as a function of its logits: `constant - Σ_terms Σ probabilities ·
-/// log_softmax(logits / temperature) + factor · Σ (logits - values)²`. The probabilities include the factors of the terms and of
-/// the mean over the batch.
+/// log_softmax(logits / temperature) + factor · Σ (logits - values)²`. The probabilities include
+/// the factors of the terms and of the mean over the batch.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Wanted {
     /// The part that does not depend on the logits.

@@ -90,8 +90,8 @@ impl SoftTargets {
     }
 
     /// Adds another teacher's answers to a weighted mean of answers: this one stands for `before`
-    /// of the weight so far, and the other for `weight`. The mean of logits is the geometric mean of
-    /// probabilities, at any temperature. Features stay.
+    /// of the weight so far, and the other for `weight`. The mean of logits is the geometric mean
+    /// of probabilities, at any temperature. Features stay.
     ///
     /// # Panics
     /// If both are not of the same views, images and classes.

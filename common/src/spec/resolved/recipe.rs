@@ -220,7 +220,7 @@ fn into_multiple(document: &MultipleDocument) -> Result<Multiple, ResolvedError>
         MultipleDocument::Number(number) => Ok(Multiple::Of(*number)),
         MultipleDocument::Name(name) if name == Multiple::AUTO => Ok(Multiple::Auto),
         MultipleDocument::Name(name) => {
-            let reason = format!("{name:?} is no number of channels");
+            let reason = format!("{name:?} is not a number of channels");
             Err(ResolvedError::Unusable { part: "recipe.steps.multiple_of", reason })
         }
     }

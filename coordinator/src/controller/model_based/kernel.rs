@@ -120,9 +120,10 @@ impl Groups {
     }
 }
 
-/// A code is a sum. The distance of counts is half of `|a|² + |b|² - 2·a·b`, where `a·b` is the sum,
-/// over the choices of `a`, of how often `b` picks the same. So a code is a part of the point and a
-/// part of the candidate, less a common part for each choice. This holds unless counts are capped.
+/// A code is a sum. The distance of counts is half of `|a|² + |b|² - 2·a·b`, where `a·b` is the
+/// sum, over the choices of `a`, of how often `b` picks the same. So a code is a part of the point
+/// and a part of the candidate, less a common part for each choice. This holds unless counts are
+/// capped.
 impl Groups {
     /// Whether counts may be capped.
     pub fn counts_are_capped(&self) -> bool {

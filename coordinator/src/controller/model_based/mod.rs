@@ -104,7 +104,8 @@ impl ModelBased {
         &self.history
     }
 
-    /// Numbers of trials that show something about their candidate, and of those that were measured.
+    /// Numbers of trials that show something about their candidate, and of those that were
+    /// measured.
     pub(super) fn counts(&self) -> (usize, usize) {
         (self.observations.count(), self.observations.completed())
     }

@@ -66,8 +66,8 @@ struct Bound {
     exact_at: Option<usize>,
 }
 
-/// Shows what depends on the trials alone, and nothing that depends on earlier questions. So a study
-/// that was restored looks as it did before.
+/// Shows what depends on the trials alone, and nothing that depends on earlier questions. So a
+/// study that was restored looks as it did before.
 impl fmt::Debug for Levels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fronts = self.order.iter().map(|front| &self.fronts[*front as usize].members);

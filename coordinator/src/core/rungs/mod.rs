@@ -207,7 +207,7 @@ impl Rungs {
     /// A trial is finished, however it ended.
     ///
     /// # Panics
-    /// If no such trial is unfinished.
+    /// If there is no unfinished trial at this rung.
     pub(super) fn end(&mut self, number: TrialNumber, reached: usize) {
         self.under_way[reached] -= 1;
         self.promote(number, reached);

@@ -1,5 +1,5 @@
-//! The thread with small stores and algorithms: what it writes together, who waits for what, and how
-//! it ends.
+//! The thread with small stores and algorithms: what it writes together, who waits for what, and
+//! how it ends.
 
 use edgesmith_common::{
     DeviceClass, Figures, Metric, Outcome, Role, ScopedMetric, StudySpec, TrialNumber, WorkerId,

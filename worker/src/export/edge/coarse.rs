@@ -1,5 +1,5 @@
-//! Lowers a network whose weights are levels of few bits and whose values are rounded in fp32, where
-//! the engine does not compute in integers. It chooses no levels.
+//! Lowers a network whose weights are levels of few bits and whose values are rounded in fp32,
+//! where the engine does not compute in integers. It chooses no levels.
 
 use edgesmith_compress::{Coarse, Grid, Rows};
 use edgesmith_data::Normalization;

@@ -1,5 +1,5 @@
-//! Weights of the first training that later trainings go back to: the training is stopped where they
-//! are, and continued, which does not change a bit of its result.
+//! Weights of the first training that later trainings go back to: the training is stopped where
+//! they are, and continued, which does not change a bit of its result.
 
 use std::collections::BTreeMap;
 
