@@ -216,6 +216,20 @@ impl Store for DiskStore {
         Ok(())
     }
 
+    fn is_settled(&self) -> bool {
+        match &self.log {
+            Log::Journal(journal) => journal.is_mark_synced(),
+            Log::Old(_) => true,
+        }
+    }
+
+    fn settle(&mut self) -> Result<(), StoreError> {
+        match &mut self.log {
+            Log::Journal(journal) => journal.sync_mark(),
+            Log::Old(_) => Ok(()),
+        }
+    }
+
     fn is_read_only(&self) -> bool {
         self.directory.is_read_only()
     }

@@ -63,6 +63,21 @@ pub trait Store: Send {
     /// If they could not be written.
     fn append(&mut self, records: &[Record]) -> Result<(), StoreError>;
 
+    /// Whether damage to all that was appended can be told from a write that was cut short, also
+    /// after a failure of power. If not, [`Store::settle`] sees to it.
+    fn is_settled(&self) -> bool {
+        true
+    }
+
+    /// See [`Store::is_settled`]. What was appended is durable with or without it.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] if there is no room: then it can be tried again. After any other error,
+    /// nothing more may be appended until the store is opened again.
+    fn settle(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Whether nothing can be appended.
     fn is_read_only(&self) -> bool;
 
@@ -136,10 +151,9 @@ pub enum StoreError {
     },
     /// The journal is not what was written.
     #[error(
-        "{path} is damaged at byte {offset}: {flaw}; of {acknowledged} records that were \
-         acknowledged, {} come after the damage and are lost, unless a backup has them \
-         (`edgesmith restore`); `edgesmith check --repair` keeps the {kept} before it",
-        acknowledged.saturating_sub(*kept)
+        "{path} is damaged at byte {offset}: {flaw}; {}, unless a backup has them (`edgesmith \
+         restore`); `edgesmith check --repair` keeps the {kept} before it",
+        lost(*kept, *acknowledged)
     )]
     Damaged {
         /// Path of the file.
@@ -150,7 +164,7 @@ pub enum StoreError {
         flaw: Flaw,
         /// The number of records before the damage.
         kept: u64,
-        /// The number of records that were acknowledged.
+        /// The number of records that are known to have been acknowledged.
         acknowledged: u64,
     },
     /// The header of the journal is not what was written. What it should be is known.
@@ -226,4 +240,17 @@ pub enum StoreError {
     /// Records cannot be encoded.
     #[error(transparent)]
     Encode(#[from] FormatError),
+}
+
+/// What damage costs that `kept` records come before.
+fn lost(kept: u64, acknowledged: u64) -> String {
+    match acknowledged.saturating_sub(kept) {
+        0 => "it is not known how many of the records after it were acknowledged, and they are \
+              lost"
+            .to_owned(),
+        lost => format!(
+            "of {acknowledged} records that were acknowledged, {lost} come after the damage and \
+             are lost"
+        ),
+    }
 }

@@ -86,6 +86,90 @@ impl Store for Counting {
     }
 }
 
+/// Needs to be settled after each write; says each time how many writes that settled.
+struct Unsettled {
+    writes: u64,
+    settled: u64,
+    said: std::sync::mpsc::Sender<u64>,
+    /// Whether the next attempts to settle meet a full disk, and then a broken one.
+    full: u32,
+    broken: bool,
+}
+
+impl Store for Unsettled {
+    fn append(&mut self, _: &[Record]) -> Result<(), StoreError> {
+        self.writes += 1;
+        Ok(())
+    }
+
+    fn is_settled(&self) -> bool {
+        self.settled == self.writes
+    }
+
+    fn settle(&mut self) -> Result<(), StoreError> {
+        let path = "disk".into();
+        if self.is_settled() {
+            return Ok(());
+        }
+        if self.full > 0 {
+            self.full -= 1;
+            let source = std::io::ErrorKind::StorageFull.into();
+            return Err(StoreError::Full { path, source });
+        }
+        if self.broken {
+            return Err(StoreError::Io { path, source: std::io::ErrorKind::Other.into() });
+        }
+        self.settled = self.writes;
+        self.said.send(self.settled).unwrap();
+        Ok(())
+    }
+
+    fn is_read_only(&self) -> bool {
+        false
+    }
+
+    fn replay(&mut self) -> Result<crate::store::Replay<'_>, StoreError> {
+        Ok(Box::new(std::iter::empty()))
+    }
+}
+
+#[tokio::test]
+async fn the_store_is_settled_when_nothing_else_is_to_do() {
+    for full in [0, 2] {
+        let (said, settled) = mpsc::channel();
+        let store = Unsettled { writes: 0, settled: 0, said, full, broken: false };
+        let (handle, thread) =
+            spawn(Core::new(CoreConfig::default()), store, Instant::now(), roomy()).unwrap();
+        submit_and_join(&handle, 1).await;
+        // No other message comes, and the answers did not wait for it.
+        let last = tokio::task::spawn_blocking(move || {
+            let mut last = 0;
+            while last < 2 {
+                last = settled.recv_timeout(Duration::from_secs(60)).unwrap();
+            }
+            last
+        });
+        assert_eq!(last.await.unwrap(), 2);
+        handle.stop();
+        tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_settled_ends_the_thread() {
+    let (said, _settled) = mpsc::channel();
+    let store = Unsettled { writes: 0, settled: 0, said, full: 0, broken: true };
+    let (handle, thread) =
+        spawn(Core::new(CoreConfig::default()), store, Instant::now(), roomy()).unwrap();
+    let join = |to| Event::Join { to, worker: worker(1), held: Vec::new() };
+    // It was written, so it is answered.
+    handle.ask(join).await.unwrap();
+    let ended = tokio::task::spawn_blocking(|| thread.join().unwrap());
+    assert!(ended.await.unwrap().is_err());
+    let later = handle.query(|_, _| ()).await.unwrap_err();
+    assert!(later.message().contains("cannot use disk"), "{}", later.message());
+}
+
 fn worker(slots: u32) -> WorkerInfo {
     WorkerInfo {
         name: "box".to_owned(),

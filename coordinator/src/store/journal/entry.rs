@@ -27,7 +27,7 @@ const MAGIC: &[u8; 8] = b"edgejrnl";
 /// The part of the header that its checksum covers.
 const HEADER_COVERED: usize = HEADER_BYTES as usize - CHECKSUM_BYTES;
 /// Size of an entry before its payload, bytes.
-const PREFIX_BYTES: usize = 12;
+pub const PREFIX_BYTES: usize = 12;
 /// How much of a payload is read at once, so that a wrong length allocates no more than there is.
 const READ_BYTES: u64 = 1 << 20;
 
@@ -225,6 +225,20 @@ impl<R: Read> Scanner<R> {
         self.place.passed(&prefix, &self.payload, chain);
         Ok(Next::Entry(layout))
     }
+}
+
+/// The smallest unit that a disk writes or loses as a whole, bytes.
+const SECTOR_BYTES: u64 = 512;
+
+/// Where an entry at `offset` that begins with `prefix` ends by its own length. `None` if the
+/// length need not be what was written, because a part of it may not have reached the disk.
+pub fn claimed_end(offset: u64, prefix: &[u8; PREFIX_BYTES]) -> Option<u64> {
+    let crosses = offset % SECTOR_BYTES + PREFIX_BYTES as u64 > SECTOR_BYTES;
+    if crosses || *prefix == [0; PREFIX_BYTES] {
+        return None;
+    }
+    let length = u64::from(number(&prefix[..4]));
+    Some(offset + (PREFIX_BYTES + CHECKSUM_BYTES) as u64 + length)
 }
 
 /// The layout and the payload of an entry, without its checksum, which depends on all before it.

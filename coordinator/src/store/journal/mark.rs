@@ -1,10 +1,10 @@
 //! The file `acknowledged`: up to which place the journal was acknowledged to clients. It tells a
 //! last write that was cut short, which nobody has seen, from damage.
 //!
-//! It has two slots, [`SLOT_DISTANCE`] apart, which are written in turn, so that the older one
-//! stays whole while the newer one is written. A slot has `edgemark`, a number that grows with each
-//! write, the [`Place`] (generation, offset, appends, records, chain), and the first
-//! [`CHECKSUM_BYTES`] of the BLAKE3 hash of all that. Numbers are u64, little-endian.
+//! It has two slots, [`SLOT_DISTANCE`] apart. Writes go to one of them, until a sync has made it
+//! durable; then to the other. So one slot is always whole on the disk. A slot has `edgemark`, a
+//! number that grows with each write, the [`Place`] (generation, offset, appends, records, chain),
+//! and the first [`CHECKSUM_BYTES`] of the BLAKE3 hash of all that. Numbers are u64, little-endian.
 
 use std::fs::File;
 use std::io;
@@ -29,6 +29,8 @@ pub struct Marks {
     number: u64,
     /// The slot to write next.
     next: usize,
+    /// Whether the newest write is durable.
+    synced: bool,
 }
 
 impl Marks {
@@ -46,18 +48,37 @@ impl Marks {
             whole,
             number: number(newest),
             next: 1 - newest,
+            synced: true,
         })
     }
 
-    /// Writes `place` to the older slot, durably.
+    /// Writes `place`. It survives the end of this process, and is durable after [`Marks::sync`].
     ///
     /// # Errors
-    /// If it cannot be written. Then the other slot still has the place before.
+    /// If it cannot be written. Then the other slot still has the place of the last sync.
     pub fn write(&mut self, file: &File, place: Place) -> io::Result<()> {
-        let number = self.number + 1;
-        file.write_all_at(&slot(number, place), self.next as u64 * SLOT_DISTANCE)?;
-        file.sync_data()?;
-        *self = Self { newest: Some(place), whole: self.whole, number, next: 1 - self.next };
+        self.number += 1;
+        file.write_all_at(&slot(self.number, place), self.next as u64 * SLOT_DISTANCE)?;
+        self.newest = Some(place);
+        self.synced = false;
+        Ok(())
+    }
+
+    /// Whether the place that was written last is durable.
+    pub fn is_synced(&self) -> bool {
+        self.synced
+    }
+
+    /// Makes the place that was written last durable.
+    ///
+    /// # Errors
+    /// If that failed.
+    pub fn sync(&mut self, file: &File) -> io::Result<()> {
+        if !self.synced {
+            file.sync_data()?;
+            self.synced = true;
+            self.next = 1 - self.next;
+        }
         Ok(())
     }
 
@@ -66,8 +87,10 @@ impl Marks {
     /// # Errors
     /// If it cannot be written.
     pub fn write_both(&mut self, file: &File, place: Place) -> io::Result<()> {
-        self.write(file, place)?;
-        self.write(file, place)?;
+        for _ in 0..2 {
+            self.write(file, place)?;
+            self.sync(file)?;
+        }
         self.whole = true;
         Ok(())
     }
@@ -129,6 +152,7 @@ mod tests {
         marks.write_both(&file, place(1)).unwrap();
         for appends in 2..6 {
             marks.write(&file, place(appends)).unwrap();
+            marks.sync(&file).unwrap();
             let read = Marks::read(&file).unwrap();
             assert_eq!((read.newest, read.whole), (Some(place(appends)), true));
             assert_eq!(read, marks);
@@ -144,6 +168,27 @@ mod tests {
                 assert_eq!((read.newest, read.whole), (Some(place(appends - 1)), false));
             }
             file.write_all_at(&slot, newest).unwrap();
+        }
+    }
+
+    /// Otherwise a power failure could take both.
+    #[test]
+    fn the_slot_that_is_durable_is_not_written_before_the_other_is() {
+        let file = file();
+        let mut marks = Marks::read(&file).unwrap();
+        marks.write_both(&file, place(1)).unwrap();
+        for appends in 2..6 {
+            for later in [0, 10, 20] {
+                marks.write(&file, place(appends + later)).unwrap();
+                assert!(!marks.is_synced());
+                assert_eq!(Marks::read(&file).unwrap().newest, Some(place(appends + later)));
+                file.write_all_at(&[0; SLOT_BYTES], marks.next as u64 * SLOT_DISTANCE).unwrap();
+                let durable = if appends == 2 { 1 } else { appends - 1 + 20 };
+                assert_eq!(Marks::read(&file).unwrap().newest, Some(place(durable)));
+            }
+            marks.write(&file, place(appends + 20)).unwrap();
+            marks.sync(&file).unwrap();
+            assert!(marks.is_synced());
         }
     }
 

@@ -1,10 +1,12 @@
 //! The journal: all records of a data directory in one append-only file, whose checksums chain each
-//! append to all before it, and a mark, synced apart from it, of what was acknowledged.
+//! append to all before it, and a mark, apart from it, of what was acknowledged.
 //!
 //! An append is durable, and marked, before [`Journal::append`] returns. So whatever is missing or
-//! changed before the mark is damage, and is refused with its place. What follows the mark and is
-//! no whole entry is a write that was cut short and that nobody has seen; it is dropped. The bytes
-//! are described in [`entry`] and [`mark`].
+//! changed before the mark is damage, and is refused with its place. The mark survives the end of
+//! the process at once, and a failure of power after [`Journal::sync_mark`]. What follows the mark
+//! and is whole is kept. A last entry that follows it and is not whole is a write that was cut
+//! short and that nobody has seen; it is dropped. If more follows, it is damage. The bytes are
+//! described in [`entry`] and [`mark`].
 //!
 //! Knows nothing of what records mean; the records of an append are bytes to it.
 
@@ -141,6 +143,14 @@ impl Journal {
             opened => opened?,
         };
         let (end, has_torn_tail) = check(&path, &log, marked)?;
+        if has_torn_tail && access == Access::Write {
+            let bytes = log.metadata().map_err(at(&path))?.len().saturating_sub(end.offset);
+            tracing::warn!(
+                "{} ends with {bytes} bytes that are no whole entry: a write that was cut short \
+                 before it was acknowledged; they are dropped",
+                path.display()
+            );
+        }
         if access == Access::Write {
             // An append that was cut off before it was marked is whole, and is kept. After a crash
             // in a change of generation, the older slot may name the file before.
@@ -209,7 +219,7 @@ impl Journal {
         self.marks.whole
     }
 
-    /// Appends the records of `payload`, durably.
+    /// Appends the records of `payload`, durably, and marks them.
     ///
     /// # Errors
     /// [`StoreError::Full`] if there is no room: then the same payload can be appended again, and
@@ -241,6 +251,28 @@ impl Journal {
         }
         (self.end, self.unmarked, self.failed) = (end, None, false);
         Ok(())
+    }
+
+    /// Whether the mark of the last append is durable.
+    pub fn is_mark_synced(&self) -> bool {
+        self.marks.is_synced()
+    }
+
+    /// Makes the mark of the last append durable. Without it, damage to what was appended since the
+    /// last one cannot be told from a write that was cut short, if the power fails.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] if there is no room: then it can be tried again. After any other error
+    /// nothing more can be appended.
+    pub fn sync_mark(&mut self) -> Result<(), StoreError> {
+        let path = mark_path(&self.folder);
+        self.marks.sync(&self.mark).map_err(|source| {
+            if is_out_of_space(&source) {
+                return StoreError::Full { path, source };
+            }
+            self.failed = true;
+            StoreError::Io { path, source }
+        })
     }
 
     /// Writes the bytes of an append, durably.
@@ -581,11 +613,27 @@ fn check(path: &Path, log: &File, marked: Place) -> Result<(Place, bool), StoreE
             Next::End => (Flaw::Cut, false),
             Next::Flaw(flaw) => (flaw, true),
         };
-        if is_marked {
+        let is_cut_short = match flaw {
+            Flaw::Cut | Flaw::Checksum => !more_follows(log, before.offset).map_err(at(path))?,
+            // Whole, and written by a later version.
+            Flaw::Layout(_) | Flaw::Header | Flaw::Version(_) => false,
+        };
+        if is_marked && is_cut_short {
             return Ok((before, torn));
         }
         return Err(damaged(path, before, flaw, marked));
     }
+}
+
+/// Whether more follows the entry at `offset`, which is not whole. A write begins only when all
+/// before it is durable, so an entry that something follows was not cut short.
+fn more_follows(log: &File, offset: u64) -> io::Result<bool> {
+    let mut prefix = [0; entry::PREFIX_BYTES];
+    let end = match log.read_exact_at(&mut prefix, offset) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
+        read => read.map(|()| entry::claimed_end(offset, &prefix))?,
+    };
+    Ok(end.is_some_and(|end| log.metadata().is_ok_and(|file| end < file.len())))
 }
 
 fn damaged(path: &Path, after: Place, flaw: Flaw, marked: Place) -> StoreError {

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::entry::{self, Flaw, Next, Scanner};
 use super::mark::Marks;
-use super::{FinishedLog, NewLog, Place, at, generations, log_path, mark_path, sync_directory};
+use super::{
+    FinishedLog, NewLog, Place, at, generations, log_path, mark_path, more_follows, sync_directory,
+};
 use crate::store::StoreError;
 
 /// A journal that was cut and is not marked yet.
@@ -39,9 +41,9 @@ pub fn cut(folder: &Path) -> Result<Cut, StoreError> {
     // If no mark says which, the first: it is removed only when a later one is whole and marked.
     let generation =
         named.map(|place| place.generation).or(found.first().map(|(generation, _)| *generation));
-    let (log, cut) = match generation {
+    let WholePart { log, cut, more } = match generation {
         Some(generation) => whole_part(folder, generation)?,
-        None => (NewLog::create(folder, 1)?.finish()?, None),
+        None => WholePart { log: NewLog::create(folder, 1)?.finish()?, cut: None, more: false },
     };
     for (other, path) in found {
         if other != log.end.generation {
@@ -49,14 +51,22 @@ pub fn cut(folder: &Path) -> Result<Cut, StoreError> {
         }
     }
     let lost = marked.map(|marked| marked.records.saturating_sub(log.end.records));
+    // Damage after the mark: what follows it may have been acknowledged, too.
+    let lost = lost.filter(|lost| *lost > 0 || !more);
     Ok(Cut { log, lost, cut })
 }
 
+/// A file that was cut at its first flaw.
+struct WholePart {
+    log: FinishedLog,
+    /// The file with the bytes that were cut off, and how many they are.
+    cut: Option<(PathBuf, u64)>,
+    /// Whether they are more than one entry.
+    more: bool,
+}
+
 /// Cuts the file of `generation` at its first flaw.
-fn whole_part(
-    folder: &Path,
-    generation: u64,
-) -> Result<(FinishedLog, Option<(PathBuf, u64)>), StoreError> {
+fn whole_part(folder: &Path, generation: u64) -> Result<WholePart, StoreError> {
     let path = log_path(folder, generation);
     let mut file = OpenOptions::new().read(true).write(true).open(&path).map_err(at(&path))?;
     let copy = |file: &File| file.try_clone().map(BufReader::new);
@@ -74,6 +84,7 @@ fn whole_part(
     let end = last_whole(scanner.map_err(|_| at(&path)(io::ErrorKind::InvalidData.into()))?)
         .map_err(at(&path))?;
     let length = file.metadata().map_err(at(&path))?.len();
+    let more = more_follows(&file, end.offset).map_err(at(&path))?;
     let mut cut = None;
     if length > end.offset {
         let name = |number: u32| format!("{generation}.log.cut-at-{}.{number}", end.offset);
@@ -85,7 +96,7 @@ fn whole_part(
         cut = Some((place, length - end.offset));
     }
     file.sync_all().map_err(at(&path))?;
-    Ok((FinishedLog { path, file, end }, cut))
+    Ok(WholePart { log: FinishedLog { path, file, end }, cut, more })
 }
 
 fn last_whole(mut scanner: Scanner<BufReader<File>>) -> io::Result<Place> {

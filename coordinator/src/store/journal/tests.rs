@@ -40,33 +40,132 @@ fn appends_are_found_again_and_go_on() {
     assert_eq!(read(&open(&folder).unwrap()), [0, 1, 2, 3]);
 }
 
+/// The bytes of an entry after `place` with `payload`.
+fn bytes_of(mut place: Place, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    assert!(entry::write(&mut place, 2, 1, payload, &mut bytes));
+    bytes
+}
+
 /// What a crash leaves of an append that never returned is dropped, however much of it there is.
 #[test]
 fn a_torn_tail_is_dropped_and_overwritten() {
     let (_dir, folder) = made(0..3);
     let path = log_path(&folder, 1);
-    let whole = fs::read(&path).unwrap();
-    let mut place = open(&folder).unwrap().end();
-    let mut tail = Vec::new();
-    entry::write(&mut place, 2, 1, &[9; 10], &mut tail);
-    for length in 1..tail.len() {
-        // Cut short, or with parts that never reached the disk.
-        for torn in [tail[..length].to_vec(), [vec![0; length], tail[length..].to_vec()].concat()] {
-            fs::write(&path, [&whole[..], &torn].concat()).unwrap();
-            let mut journal = open(&folder).unwrap();
-            assert_eq!(read(&journal), [0, 1, 2], "{length}");
-            journal.append(2, 1, &[3; 10]).unwrap();
-            drop(journal);
-            assert_eq!(read(&open(&folder).unwrap()), [0, 1, 2, 3], "{length}");
-            // Back to three appends.
-            fs::remove_dir_all(&folder).unwrap();
-            let (_other, made) = made(0..3);
-            fs::create_dir(&folder).unwrap();
-            for file in ["1.log", MARK_FILE] {
-                fs::copy(made.join(file), folder.join(file)).unwrap();
+    let (whole, mark) = (fs::read(&path).unwrap(), fs::read(mark_path(&folder)).unwrap());
+    let is_dropped = |torn: &[u8]| {
+        fs::write(&path, [&whole[..], torn].concat()).unwrap();
+        fs::write(mark_path(&folder), &mark).unwrap();
+        let mut journal = open(&folder).unwrap();
+        assert_eq!(read(&journal), [0, 1, 2]);
+        journal.append(2, 1, &[3; 10]).unwrap();
+        drop(journal);
+        assert_eq!(read(&open(&folder).unwrap()), [0, 1, 2, 3]);
+    };
+    let tail = bytes_of(open(&folder).unwrap().end(), &[9; 1_500]);
+    // Cut short.
+    (1..tail.len()).step_by(7).for_each(|length| is_dropped(&tail[..length]));
+    // With sectors that never reached the disk, after entries of several lengths, so that the
+    // beginning of the torn one lies at several places of a sector.
+    for before in 440..=512 - 64 {
+        let (_dir, folder) = made(0..0);
+        let mut journal = open(&folder).unwrap();
+        journal.append(2, 1, &vec![7; before - 28]).unwrap();
+        let tail = bytes_of(journal.end(), &[9; 1_500]);
+        drop(journal);
+        let whole = fs::read(log_path(&folder, 1)).unwrap();
+        for lost in 1..15_u32 {
+            let written = [&whole[..], &tail].concat();
+            let mut torn = written.clone();
+            for (sector, bytes) in torn.chunks_mut(512).enumerate().skip(whole.len() / 512) {
+                let from = whole.len().saturating_sub(sector * 512);
+                if lost >> (sector - whole.len() / 512) & 1 == 1 {
+                    bytes[from..].fill(0);
+                }
             }
+            fs::write(log_path(&folder, 1), &torn).unwrap();
+            let journal = Journal::open(&folder, Access::Read).unwrap();
+            let kept = if torn == written { 2 } else { 1 };
+            assert_eq!(journal.end().appends, kept, "{before} {lost:b}");
         }
     }
+}
+
+/// After a failure of power, the mark may be older than what was acknowledged. What is whole is
+/// kept, and damage is refused if something follows it, because only the last append can have
+/// been cut short.
+#[test]
+fn damage_after_the_mark_is_refused_if_more_follows() {
+    let (_dir, folder) = made(0..3);
+    let path = log_path(&folder, 1);
+    let old = fs::read(mark_path(&folder)).unwrap();
+    let mut journal = open(&folder).unwrap();
+    (3..6).for_each(|number| journal.append(2, 1, &[number; 10]).unwrap());
+    drop(journal);
+    let older = || fs::write(mark_path(&folder), &old).unwrap();
+    let whole = fs::read(&path).unwrap();
+    older();
+    assert_eq!(read(&open(&folder).unwrap()), [0, 1, 2, 3, 4, 5]);
+
+    let at = |number: usize| 64 + number * 38;
+    // The length of an entry is left out: a longer one looks as if the file ended in it.
+    for byte in (at(3) + 4..at(5)).filter(|byte| (byte - at(3)) % 38 >= 4) {
+        let mut bytes = whole.clone();
+        bytes[byte] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        older();
+        let error = open(&folder).unwrap_err();
+        let kept = 3 + (byte - at(3)) / 38;
+        let StoreError::Damaged { kept: said, acknowledged: 3, .. } = error else { panic!() };
+        assert_eq!(said, kept as u64, "{byte}");
+        let text = error.to_string();
+        assert!(text.contains("not known how many of the records after it"), "{text}");
+    }
+    let cut = cut(&folder).unwrap();
+    assert_eq!((cut.lost, cut.log.end().records), (None, 4));
+    // The last one may have been cut short.
+    let mut bytes = whole.clone();
+    bytes[at(5) + 20] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    older();
+    assert_eq!(read(&open(&folder).unwrap()), [0, 1, 2, 3, 4]);
+}
+
+/// The mark is written with each append, so it survives the end of the process, and is synced when
+/// that is asked for.
+#[test]
+fn an_append_is_marked_at_once_and_the_mark_is_synced_later() {
+    let (_dir, folder) = made(0..1);
+    let mut journal = open(&folder).unwrap();
+    assert!(journal.is_mark_synced());
+    for number in 1..4 {
+        journal.append(2, 1, &[number; 10]).unwrap();
+        assert!(!journal.is_mark_synced());
+        let marks = Marks::read(&File::open(mark_path(&folder)).unwrap()).unwrap();
+        assert_eq!(marks.newest, Some(journal.end()));
+    }
+    journal.sync_mark().unwrap();
+    assert!(journal.is_mark_synced());
+}
+
+/// A whole entry of a later version is not taken for one that was cut short.
+#[test]
+fn an_unknown_layout_after_the_mark_is_refused() {
+    let (_dir, folder) = made(0..2);
+    let before = fs::read(mark_path(&folder)).unwrap();
+    let mut journal = open(&folder).unwrap();
+    let mut bytes = fs::read(log_path(&folder, 1)).unwrap();
+    let mut entry = bytes_of(journal.end(), &[2; 10]);
+    entry[10] = 1;
+    entry.truncate(entry.len() - entry::CHECKSUM_BYTES);
+    let hash = blake3::Hasher::new().update(&journal.end().chain.0).update(&entry).finalize();
+    entry.extend(&hash.as_bytes()[..entry::CHECKSUM_BYTES]);
+    bytes.extend(entry);
+    journal.append(2, 1, &[2; 10]).unwrap();
+    drop(journal);
+    fs::write(log_path(&folder, 1), bytes).unwrap();
+    fs::write(mark_path(&folder), before).unwrap();
+    assert!(matches!(open(&folder), Err(StoreError::Newer { .. })));
 }
 
 /// An append that reached the disk but was not marked was not acknowledged. It is kept, and marked.
