@@ -5,6 +5,8 @@
 //! are dropped for good and members cannot be removed. For the ranks behind the first, use
 //! [`fronts`](super::fronts).
 
+use std::collections::VecDeque;
+
 use super::dominates;
 use super::staircase::{Staircase, compare};
 
@@ -23,7 +25,13 @@ pub struct Archive<T> {
     stairs: Staircase<Vec<Member<T>>>,
     /// The members with three or more objectives, by ascending first objective, then by insertion.
     list: Vec<Member<T>>,
+    /// Points with three or more objectives that dominated others, the last one first. They may
+    /// have been dropped since, by a point that dominates all that they dominate.
+    dominators: VecDeque<Vec<f64>>,
 }
+
+/// How many of the last dominators are kept.
+const DOMINATORS: usize = 16;
 
 #[derive(Debug, Clone)]
 struct Member<T> {
@@ -34,7 +42,13 @@ struct Member<T> {
 impl<T> Archive<T> {
     /// An empty archive of points with this number of objectives.
     pub fn new(objectives: usize) -> Self {
-        Self { objectives, len: 0, stairs: Staircase::new(), list: Vec::new() }
+        Self {
+            objectives,
+            len: 0,
+            stairs: Staircase::new(),
+            list: Vec::new(),
+            dominators: VecDeque::new(),
+        }
     }
 
     /// Inserts a point and drops the members that it dominates. If a member dominates the point,
@@ -97,11 +111,18 @@ impl<T> Archive<T> {
     }
 
     fn insert_scanning(&mut self, member: Member<T>) -> bool {
+        if let Some(at) = self.dominators.iter().position(|d| dominates(d, &member.point)) {
+            self.dominators.swap(0, at);
+            return false;
+        }
         let x = member.point[0];
         // Members that dominate it are no worse in the first objective; members that it dominates
         // are no better.
         let no_worse = self.list.partition_point(|m| compare(m.point[0], x).is_le());
-        if self.list[..no_worse].iter().any(|m| dominates(&m.point, &member.point)) {
+        if let Some(by) = self.list[..no_worse].iter().find(|m| dominates(&m.point, &member.point))
+        {
+            self.dominators.truncate(DOMINATORS - 1);
+            self.dominators.push_front(by.point.clone());
             return false;
         }
         let better = self.list.partition_point(|m| compare(m.point[0], x).is_lt());
