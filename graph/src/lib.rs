@@ -43,7 +43,7 @@ pub use graph::{
     ParameterId, Place, Value, ValueId,
 };
 pub use ops::*;
-pub use quantization::{Affine, Quantization};
+pub use quantization::{Affine, Quantization, sign};
 pub use rebuild::Rebuild;
 pub use scalar::{Dual, Scalar};
 pub use shape::{MAX_ELEMENTS, Shape, ShapeError};

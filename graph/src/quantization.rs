@@ -19,6 +19,13 @@ pub struct Quantization {
     parameters: Vec<Option<Vec<f64>>>,
     /// By parameter.
     largest: Vec<u8>,
+    /// By parameter: whether its integers are signs.
+    signs: Vec<bool>,
+}
+
+/// The integer that a number becomes where only its sign is kept: -1, 1, or 0 for 0.
+pub fn sign(number: f32) -> i8 {
+    if number == 0.0 { 0 } else { number.signum() as i8 }
 }
 
 impl Affine {
@@ -46,6 +53,7 @@ impl Quantization {
             values: vec![None; values],
             parameters: vec![None; parameters],
             largest: vec![Self::LARGEST; parameters],
+            signs: vec![false; parameters],
         }
     }
 
@@ -65,6 +73,21 @@ impl Quantization {
         self.largest[id.index()]
     }
 
+    /// Whether the integers of a parameter that is quantized are the signs of its numbers.
+    pub fn is_signs(&self, id: ParameterId) -> bool {
+        self.signs[id.index()]
+    }
+
+    /// The integer of a number of a parameter that is quantized, with its scale: the nearest one,
+    /// or its sign.
+    pub fn level(&self, id: ParameterId, number: f32, scale: f64) -> i8 {
+        if self.is_signs(id) {
+            return sign(number);
+        }
+        let most = f64::from(self.largest(id));
+        (f64::from(number) / scale).round().clamp(-most, most) as i8
+    }
+
     /// Quantizes a value.
     pub fn set_value(&mut self, id: ValueId, affine: Affine) {
         self.values[id.index()] = Some(affine);
@@ -78,6 +101,12 @@ impl Quantization {
     /// Sets the largest absolute integer of a parameter, from 1 to 127.
     pub fn set_largest(&mut self, id: ParameterId, largest: u8) {
         self.largest[id.index()] = largest;
+    }
+
+    /// Makes the integers of a parameter the signs of its numbers.
+    pub fn set_signs(&mut self, id: ParameterId) {
+        self.signs[id.index()] = true;
+        self.largest[id.index()] = 1;
     }
 }
 

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 
 use edgesmith_common::{ClassCount, Figures, Metric, Split};
 use edgesmith_compress::{
-    Calibration, Coarse, QuantizeError, Rounding, Scheme, binary,
-    correct_biases as bias_correction, correct_quantized, equalize, held_numbers, learn_rounding,
+    Calibration, Coarse, QuantizeError, Rounding, Scheme, correct_biases as bias_correction,
+    correct_quantized, equalize, held_numbers, learn_rounding,
 };
 use edgesmith_data::ImageSet;
 use edgesmith_edge_runtime::{InputError, InputSpec, Model, ModelError, Numbers, Session, Tensor};
@@ -150,15 +150,14 @@ pub fn quantize(
 ) -> Result<(Weights, Quantization), RunError> {
     let equalized = if scheme.equalize { equalize(graph, weights) } else { weights.clone() };
     let quantization = calibrate(graph, &equalized, input, set, scheme, pause)?;
-    let nearest = binary(graph, &equalized, &quantization, scheme);
     if scheme.rounding == Rounding::Nearest && !scheme.correct_biases {
-        return Ok((nearest, quantization));
+        return Ok((equalized, quantization));
     }
     // Two networks are held.
     let chosen = held_at_once(set.len(), 2 * held_numbers(graph));
     let examples = examples(&set.subset(&chosen), input, pause)?;
     let rounded = match scheme.rounding {
-        Rounding::Nearest => nearest,
+        Rounding::Nearest => equalized.clone(),
         Rounding::Learned => learn_rounding(graph, &equalized, &quantization, &examples, pause)
             .ok_or(RunError::Stopped)?,
     };

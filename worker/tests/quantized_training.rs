@@ -7,7 +7,7 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor, TensorData};
 use edgesmith_common::Seed;
 use edgesmith_common::spec::{DataSource, DataSpec};
-use edgesmith_compress::{Calibration, Scheme, fold};
+use edgesmith_compress::{Calibration, Scheme, Widths, fold};
 use edgesmith_data::{Dataset, Normalization, Views};
 use edgesmith_edge_runtime::{Element, Layer, Model, Output, Session, ValueId as EngineValue};
 use edgesmith_graph::{
@@ -130,13 +130,15 @@ fn digits() -> Dataset {
     Dataset::load(&spec, DIGITS, Seed(1), Path::new(".")).unwrap()
 }
 
-/// The quantization of a folded network from some images. These layers stay real.
+/// The quantization of a folded network from some images, with so many bits for a weight. These
+/// layers stay real.
 fn calibrated(
     graph: &Graph,
     weights: &Weights,
     normalization: &Normalization,
     images: &[Vec<u8>],
     layers: &[&str],
+    bits: u32,
 ) -> Quantization {
     let mut calibration = Calibration::new(graph, weights);
     let Normalization { mean, std } = normalization;
@@ -150,7 +152,8 @@ fn calibrated(
     let ends = (0..mean.len()).map(|channel| (number(channel, 0), number(channel, 255)));
     let range = ends.fold((0.0f32, 0.0f32), |range, end| (range.0.min(end.0), range.1.max(end.1)));
     let real = layers.iter().map(|name| (*name).to_owned()).collect();
-    calibration.finish(range, &Scheme { real, ..Scheme::default() }).unwrap()
+    let widths = Widths { weights: bits, ..Widths::default() };
+    calibration.finish(range, &Scheme { real, widths, ..Scheme::default() }).unwrap()
 }
 
 fn trained(
@@ -188,11 +191,11 @@ fn trained(
 #[test]
 fn hardly_any_value_differs_between_training_and_the_engine() {
     let digits = digits();
-    for graph in [residual_graph(), conv_graph()] {
+    for (graph, bits) in [(residual_graph(), 8), (conv_graph(), 8), (conv_graph(), 1)] {
         let float = trained(&graph, fresh_weights(&graph, [1; 32]), None, &digits).weights;
         let (graph, weights) = fold(&graph, &float);
         let images: Vec<Vec<u8>> = (0..200).map(|i| digits.train.image(i).to_vec()).collect();
-        let start = calibrated(&graph, &weights, &digits.normalization, &images, &[]);
+        let start = calibrated(&graph, &weights, &digits.normalization, &images, &[], bits);
         let learned = trained(&graph, weights.clone(), Some(&start), &digits);
         let quantization = learned.quantization.unwrap();
         assert_ne!(quantization, start);
@@ -311,7 +314,7 @@ fn training_rounds_what_the_engine_rounds() {
     let images: Vec<Vec<u8>> = (0..100).map(|seed| random_bytes(&graph, seed)).collect();
     // All layers in integers, or some of them.
     for real in [&[][..], &["n1", "n17"], &["n6", "n19", "n32"]] {
-        let quantization = calibrated(&graph, &weights, &normalization, &images[..50], real);
+        let quantization = calibrated(&graph, &weights, &normalization, &images[..50], real, 8);
         let compared = compare((&graph, &weights), &quantization, &normalization, &images[50..]);
         println!("{real:?}: {compared:?}");
         let Compared { values, integers, other, .. } = compared;

@@ -320,25 +320,27 @@ fn untrainable(steps: &[StepSpace]) -> Vec<(usize, &'static str, String)> {
     let (mut mistakes, mut levels) = (Vec::new(), None);
     for (i, step) in steps.iter().enumerate() {
         match step {
-            StepSpace::Quantize(s) if !s.widths.may_be_trained(!s.mixed.is_empty()) => {
-                levels = Some(i);
-                if s.rounding == [Rounding::Adaround] {
+            StepSpace::Quantize(s) => {
+                let mixed = !s.mixed.is_empty();
+                if s.rounding == [Rounding::Adaround] && !s.widths.may_learn_rounding(mixed) {
                     let text = "\"adaround\" needs symmetric weights of 2 to 8 bits and values of \
                                 8 bits; use \"nearest\"";
                     mistakes.push((i, "rounding", text.to_owned()));
+                }
+                if !s.widths.may_be_trained(mixed) {
+                    levels = Some(i);
                 }
             }
             StepSpace::QuantizeAwareTrain(_) => {
                 if let Some(first) = levels {
                     let text = format!(
-                        "steps[{first}] has no integers of 2 to 8 bits with values of 8 bits, \
+                        "steps[{first}] has no integers of 1 to 8 bits with values of 8 bits, \
                          which are all that is simulated in training; leave one of the two out"
                     );
                     mistakes.push((i, "pass", text));
                 }
             }
-            StepSpace::Quantize(_)
-            | StepSpace::Distil(_)
+            StepSpace::Distil(_)
             | StepSpace::Prune(_)
             | StepSpace::FineTune(_)
             | StepSpace::Cluster(_) => {}

@@ -655,7 +655,7 @@ impl QuantizeSpace {
         let mut widths =
             Widths { weights, affine: affine && weights > 1, activations, layer_bits: Vec::new() };
         // It is learned for integers only, and there is no choice of a sign.
-        let learns = widths.can_be_trained();
+        let learns = widths.can_learn_rounding();
         let rounding = settings.ask("rounding", &self.rounding, open && learns);
         let of_layers = self.widths.of_layers();
         let (mut fp32, mut others): (Vec<&String>, Vec<(&String, u32)>) =
@@ -676,7 +676,7 @@ impl QuantizeSpace {
         let mut names = settings.ask.names(others.iter().map(|(layer, _)| *layer)).into_iter();
         let named = others.iter().map(|(_, bits)| (names.next().unwrap_or_default(), *bits));
         widths.layer_bits = named.collect();
-        let learns = widths.can_be_trained();
+        let learns = widths.can_learn_rounding();
         Quantizing {
             calibration: if ranges { calibration } else { usual.calibration },
             examples,

@@ -68,6 +68,11 @@ impl Widths {
 
     /// Whether a training can round weights and values as these do.
     pub fn can_be_trained(&self) -> bool {
+        self.arithmetic() == Arithmetic::Integers
+    }
+
+    /// Whether it can be learned which way weights are rounded. A sign leaves no choice.
+    pub fn can_learn_rounding(&self) -> bool {
         let binary = self.weights == 1 || self.layer_bits.iter().any(|(_, bits)| *bits == 1);
         self.arithmetic() == Arithmetic::Integers && !binary
     }
@@ -188,6 +193,11 @@ impl WidthsSpace {
         self.all(mixed).any(|widths| widths.can_be_trained())
     }
 
+    /// Whether the rounding of any candidate can be learned.
+    pub fn may_learn_rounding(&self, mixed: bool) -> bool {
+        self.all(mixed).any(|widths| widths.can_learn_rounding())
+    }
+
     /// Checks them by the rules for new studies. `at` gives the path of a setting.
     pub(super) fn check(&self, errors: &mut Errors, at: impl Fn(&str) -> String, mixed: bool) {
         let text = |all: &[u32]| {
@@ -264,7 +274,8 @@ mod tests {
         let one = |bits| Widths { layer_bits: vec![("a".to_owned(), bits)], ..Widths::default() };
         assert_eq!(one(4).arithmetic(), Arithmetic::Integers);
         assert_eq!(one(16).arithmetic(), Arithmetic::Reference);
-        assert!(one(4).can_be_trained() && !one(1).can_be_trained());
+        assert!(one(4).can_be_trained() && one(1).can_be_trained());
+        assert!(one(4).can_learn_rounding() && !one(1).can_learn_rounding());
     }
 
     #[test]
@@ -278,7 +289,7 @@ mod tests {
         assert!(!wide.may_be(Arithmetic::Reference, false));
         let binary = WidthsSpace { weights: vec![1], affine: vec![true], ..usual.clone() };
         assert!(!binary.may_be(Arithmetic::Reference, false), "signs have no zero point");
-        assert!(!binary.may_be_trained(false));
+        assert!(binary.may_be_trained(false));
         let real = WidthsSpace { activations: vec![32], ..usual };
         assert!(real.may_be(Arithmetic::Fp32, false) && !real.may_be(Arithmetic::Integers, false));
     }

@@ -63,7 +63,7 @@ fn error(weights: &[f32], scale: f64, bits: u32) -> f64 {
 /// The level of a weight: the nearest one, or its sign for 1 bit.
 pub(crate) fn level(weight: f32, scale: f64, bits: u32) -> i32 {
     if bits == 1 {
-        return if weight == 0.0 { 0 } else { weight.signum() as i32 };
+        return edgesmith_graph::sign(weight).into();
     }
     let most = f64::from(largest(bits));
     (f64::from(weight) / scale).round().clamp(-most, most) as i32

@@ -60,12 +60,11 @@ pub(crate) fn rounded(graph: &Graph, weights: &Weights, quantization: &Quantizat
     for (id, parameter) in graph.parameters() {
         let Some(scales) = quantization.parameter(id) else { continue };
         let numbers = &mut rounded.arrays.get_mut(&*parameter.name).expect("they fit").data;
-        let most = f64::from(quantization.largest(id));
         let filter = numbers.len() / scales.len();
         for (filter, &scale) in numbers.chunks_exact_mut(filter).zip(scales) {
             for number in filter {
-                let level = (f64::from(*number) / scale).round().clamp(-most, most);
-                *number = (level * scale) as f32;
+                let level = quantization.level(id, *number, scale);
+                *number = (f64::from(level) * scale) as f32;
             }
         }
     }

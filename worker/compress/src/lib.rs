@@ -33,7 +33,7 @@ pub use equalize::equalize;
 pub use fold::fold;
 pub use learn_rounding::learn_rounding;
 pub use prune::{cut_least, cut_to, prune, rank};
-pub use quantize::{Calibration, QuantizeError, binary};
+pub use quantize::{Calibration, QuantizeError};
 pub use scheme::{Granularity, RangeRule, Rounding, Scheme, Widths};
 pub use sparsity::Masks;
 pub use walk::held_numbers;

@@ -181,8 +181,12 @@ impl<'a> Calibration<'a> {
                 }
             };
             quantization.set_parameter(weight, scales);
-            let largest = bits::largest(bits).min(i32::from(Quantization::LARGEST));
-            quantization.set_largest(weight, largest as u8);
+            if bits == 1 {
+                quantization.set_signs(weight);
+            } else {
+                let largest = bits::largest(bits).min(i32::from(Quantization::LARGEST));
+                quantization.set_largest(weight, largest as u8);
+            }
         }
         Ok(quantization)
     }
@@ -229,33 +233,6 @@ impl<'a> Calibration<'a> {
         }
         ranges
     }
-}
-
-/// The weights with a sign times the scale in place of each number of a layer of 1 bit, as
-/// `quantization` by `scheme` has them. Rounding alone would make the small ones 0.
-///
-/// # Panics
-/// If `weights` or `quantization` do not fit `graph`, or the scheme names a layer that does not
-/// exist.
-pub fn binary(
-    graph: &Graph,
-    weights: &Weights,
-    quantization: &Quantization,
-    scheme: &Scheme,
-) -> Weights {
-    let bits_of = scheme.bits_of(graph).expect("the quantization is by this scheme");
-    let mut signs = weights.clone();
-    for (id, parameter) in graph.parameters().filter(|(id, _)| bits_of[id.index()] == 1) {
-        let Some(scales) = quantization.parameter(id) else { continue };
-        let numbers = &mut signs.arrays.get_mut(&*parameter.name).expect("they fit").data;
-        let filter = numbers.len() / scales.len();
-        for (filter, &scale) in numbers.chunks_exact_mut(filter).zip(scales) {
-            for number in filter {
-                *number = (f64::from(bits::level(*number, scale, 1)) * scale) as f32;
-            }
-        }
-    }
-    signs
 }
 
 /// Gives each value that only a clip reads the range of the clip's output. What that does not

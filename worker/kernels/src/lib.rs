@@ -22,5 +22,5 @@ mod threads;
 
 pub use convolution::{Convolution, Kind, Seen};
 pub use normalization::{Bounds, affine, denormalize, normalize};
-pub use quantization::{Finish, Halves, Levels, round_to_levels, round_to_levels_backward};
+pub use quantization::{Finish, Levels, Nearest, round_to_levels, round_to_levels_backward};
 pub use threads::Threads;

@@ -22,36 +22,57 @@ pub struct Levels {
     pub low: f32,
     /// A whole number, at least 0.
     pub high: f32,
-    /// How halves round.
-    pub halves: Halves,
+    /// Which of them a number becomes.
+    pub nearest: Nearest,
 }
 
-/// How a number in the middle between two levels is rounded.
+/// Which level a number becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Halves {
-    /// To the level farther from zero.
+pub enum Nearest {
+    /// The nearest one; in the middle between two, the one farther from zero.
     Away,
-    /// To the upper level.
+    /// The nearest one; in the middle between two, the upper one.
     Up,
+    /// Its sign, and 0 for 0. The levels are -1, 0 and 1.
+    Sign,
 }
 
 impl Levels {
-    /// The level nearest to a number of scales. NaN stays NaN.
+    /// The level of a number of scales. NaN stays NaN.
     #[inline(always)]
-    fn nearest(self, position: f32) -> f32 {
+    fn level(self, position: f32) -> f32 {
         // This order of comparisons keeps NaN.
         let position = if position < self.low { self.low } else { position };
         let position = if position > self.high { self.high } else { position };
-        match self.halves {
-            Halves::Away => position.round(),
-            Halves::Up => (position + 0.5).floor(),
+        match self.nearest {
+            Nearest::Away => position.round(),
+            Nearest::Up => (position + 0.5).floor(),
+            // The product keeps NaN.
+            Nearest::Sign => {
+                let above = f32::from(u8::from(position > 0.0));
+                above - f32::from(u8::from(position < 0.0)) + 0.0 * position
+            }
         }
     }
 
-    /// Whether the gradient passes: the number lies between the outermost levels.
+    /// Whether the gradient passes: the number lies between the outermost levels, or only its sign
+    /// counts, which may change wherever the number is.
     #[inline(always)]
     fn passes(self, position: f32) -> bool {
-        (position > self.low) & (position < self.high)
+        match self.nearest {
+            Nearest::Away | Nearest::Up => (position > self.low) & (position < self.high),
+            Nearest::Sign => true,
+        }
+    }
+
+    /// The slope of the result by the scale. `passes` is 1 if the gradient passes, and 0 if not.
+    #[inline(always)]
+    fn by_scale(self, position: f32, passes: f32) -> f32 {
+        match self.nearest {
+            Nearest::Away | Nearest::Up => self.level(position) - passes * position,
+            // The sign does not depend on the scale.
+            Nearest::Sign => self.level(position),
+        }
     }
 }
 
@@ -203,7 +224,7 @@ fn share<P: Send>(threads: &Threads, blocks: Vec<P>, job: impl Fn(P) + Sync) {
 #[inline(always)]
 fn round_block<L: Lanes>(_: L, values: &[f32], output: &mut [f32], scale: f32, levels: Levels) {
     for (value, output) in values.iter().zip(output) {
-        *output = levels.nearest(value / scale) * scale;
+        *output = levels.level(value / scale) * scale;
     }
 }
 
@@ -223,7 +244,7 @@ fn gradient_block<L: Lanes>(
         // Products, because a choice becomes a masked store, which takes 20 cycles on some
         // processors.
         let passes = f32::from(u8::from(levels.passes(position)));
-        *sum += *gradient * (levels.nearest(position) - passes * position);
+        *sum += *gradient * levels.by_scale(position, passes);
         *gradient *= passes;
     };
     let (blocks, rest) = values.as_chunks::<PARTS>();
@@ -258,7 +279,7 @@ fn finish_row<L: Lanes>(
 ) {
     assert_eq!(row.len(), output.len(), "one output per value");
     for (value, output) in row.iter().zip(output) {
-        output.write(levels.nearest(clamp(value + bias, bounds) / scale) * scale);
+        output.write(levels.level(clamp(value + bias, bounds) / scale) * scale);
     }
 }
 
@@ -282,7 +303,7 @@ fn unfinish_row<L: Lanes>(
         // processors.
         let between = f32::from(u8::from(levels.passes(position)));
         let passes = f32::from(u8::from((value > bounds.low) & (value < bounds.high)));
-        *by_scale += *gradient * (levels.nearest(position) - between * position);
+        *by_scale += *gradient * levels.by_scale(position, between);
         *gradient *= between * passes;
         *by_bias += *gradient;
     };
@@ -309,16 +330,19 @@ mod tests {
     use crate::lanes::Portable;
     use crate::testing::noise;
 
-    const BYTES: Levels = Levels { low: -100.0, high: 155.0, halves: Halves::Up };
-    const FEW: Levels = Levels { low: -3.0, high: 3.0, halves: Halves::Away };
+    const BYTES: Levels = Levels { low: -100.0, high: 155.0, nearest: Nearest::Up };
+    const FEW: Levels = Levels { low: -3.0, high: 3.0, nearest: Nearest::Away };
+    const SIGNS: Levels = Levels { low: -1.0, high: 1.0, nearest: Nearest::Sign };
 
     /// Result, and gradients by number and by scale, from the formulas in f64.
     fn plain(value: f64, scale: f64, levels: Levels) -> [f64; 3] {
         let (low, high) = (f64::from(levels.low), f64::from(levels.high));
         let position = value / scale;
-        let nearest = match levels.halves {
-            Halves::Away => position.abs().round() * position.signum(),
-            Halves::Up => (position + 0.5).floor(),
+        let nearest = match levels.nearest {
+            Nearest::Away => position.abs().round() * position.signum(),
+            Nearest::Up => (position + 0.5).floor(),
+            Nearest::Sign if value == 0.0 => return [0.0, 1.0, 0.0],
+            Nearest::Sign => return [value.signum() * scale, 1.0, value.signum()],
         };
         if position <= low {
             [low * scale, 0.0, low]
@@ -335,9 +359,8 @@ mod tests {
             row in 1usize..9000,
             rows in 1usize..4,
             seed: u8,
-            few: bool,
+            levels in prop_oneof![Just(BYTES), Just(FEW), Just(SIGNS)],
         ) {
-            let levels = if few { FEW } else { BYTES };
             let values: Vec<f32> = noise(rows * row, seed).iter().map(|v| 5.0 * v).collect();
             let scales = &[0.9, 0.021, 0.4][..rows];
             let weights = noise(rows * row, seed ^ 1);
@@ -407,7 +430,7 @@ mod tests {
             let weights = noise(3 * count, seed ^ 1);
             let bias = [0.5, -0.3, 0.0];
             let bounds = Bounds { low: 0.0, high: 2.5 };
-            let levels = Levels { low: -10.0, high: 30.0, halves: Halves::Up };
+            let levels = Levels { low: -10.0, high: 30.0, nearest: Nearest::Up };
             let finish = Finish { bias: &bias, bounds, scale: 0.11, levels };
             let one = Threads::one();
             let output = finish.forward(&sums, &one);
@@ -440,18 +463,31 @@ mod tests {
     #[test]
     fn halves_round_as_said_and_everything_else_to_the_nearest_level() {
         let values = [-9.0, -1.5, -1.25, -0.5, 0.0, 0.49, 0.5, 1.5, 2.75, 9.0];
-        let rounded = |halves| {
-            let levels = Levels { low: -3.0, high: 3.0, halves };
+        let rounded = |nearest| {
+            let levels = Levels { low: -3.0, high: 3.0, nearest };
             round_to_levels(&values.map(|v| v * 0.5), &[0.5], levels, &Threads::one())
         };
         let away = [-3.0, -2.0, -1.0, -1.0, 0.0, 0.0, 1.0, 2.0, 3.0, 3.0];
         let up = [-3.0, -1.0, -1.0, 0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 3.0];
-        assert_eq!(rounded(Halves::Away), away.map(|v| v * 0.5));
-        assert_eq!(rounded(Halves::Up), up.map(|v| v * 0.5));
+        assert_eq!(rounded(Nearest::Away), away.map(|v| v * 0.5));
+        assert_eq!(rounded(Nearest::Up), up.map(|v| v * 0.5));
+    }
+
+    #[test]
+    fn signs_keep_zero_and_pass_all_of_the_gradient() {
+        let values = [-9.0, -0.001, 0.0, 0.2, 40.0];
+        let signs = round_to_levels(&values, &[0.5], SIGNS, &Threads::one());
+        assert_eq!(signs, [-0.5, -0.5, 0.0, 0.5, 0.5]);
+        let mut gradient = [1.0, 2.0, 3.0, 4.0, 5.0];
+        let one = Threads::one();
+        assert_eq!(round_to_levels_backward(&values, &[0.5], &mut gradient, SIGNS, &one), [6.0]);
+        assert_eq!(gradient, [1.0, 2.0, 3.0, 4.0, 5.0]);
     }
 
     #[test]
     fn nan_values_are_kept() {
-        assert!(round_to_levels(&[f32::NAN], &[0.5], FEW, &Threads::one())[0].is_nan());
+        for levels in [BYTES, FEW, SIGNS] {
+            assert!(round_to_levels(&[f32::NAN], &[0.5], levels, &Threads::one())[0].is_nan());
+        }
     }
 }

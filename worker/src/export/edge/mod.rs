@@ -591,14 +591,13 @@ impl<'a> Site<'a> {
 
     /// The weight and the bias in integers, the bias at scale `input scale * weight scale`.
     fn integers(&self) -> Result<Integers, LowerError> {
-        let scales = self.quantization.and_then(|q| q.parameter(self.node.parameters[0]));
-        let scales = scales.ok_or_else(|| self.unquantized())?.to_vec();
+        let (quantization, id) = (self.quantization, self.node.parameters[0]);
+        let quantization = quantization.ok_or_else(|| self.unquantized())?;
+        let scales = quantization.parameter(id).ok_or_else(|| self.unquantized())?.to_vec();
         let (weight, input) = (self.weight(), self.input_scale(0));
         let per_filter = weight.len() / scales.len();
         let filters = weight.chunks_exact(per_filter).zip(&scales);
-        let most = self.quantization.map(|q| q.largest(self.node.parameters[0]));
-        let most = f64::from(most.unwrap_or(Quantization::LARGEST));
-        let level = |w: f32, scale: f64| (f64::from(w) / scale).round().clamp(-most, most) as i8;
+        let level = |w: f32, scale: f64| quantization.level(id, w, scale);
         let weight: Vec<i8> = filters
             .flat_map(|(filter, &scale)| filter.iter().map(move |&w| level(w, scale)))
             .collect();

@@ -3,7 +3,7 @@
 //! operation after another; a test of the worker compares both.
 
 use edgesmith_graph::{Affine, Graph, Node, NodeId, Op, Quantization, ReduceFunction, ValueId};
-use edgesmith_kernels::Halves;
+use edgesmith_kernels::Nearest;
 
 /// How the engine computes a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub(super) struct Form {
     /// Whether its weight and its bias are integers.
     pub(super) multiplies: bool,
     /// How its output is rounded, and the value whose scale it gets; `None` if it is not rounded.
-    pub(super) writes: Option<(ValueId, Halves)>,
+    pub(super) writes: Option<(ValueId, Nearest)>,
 }
 
 impl Form {
@@ -71,9 +71,9 @@ impl Held {
             // What only moves numbers is not done in integers unless they are integers already.
             let moves = own.is_some() || first.is_some_and(|input| holds(&scales, input).is_some());
             let (writes, scale) = match kind(graph, node, last != id, quantization, from) {
-                Kind::Computes if own.is_some() => (own.map(|own| (own, Halves::Up)), own),
-                Kind::LooksUp if own.is_some() => (own.map(|own| (own, Halves::Away)), own),
-                Kind::Interpolates if moves => (from.map(|from| (from, Halves::Up)), from),
+                Kind::Computes if own.is_some() => (own.map(|own| (own, Nearest::Up)), own),
+                Kind::LooksUp if own.is_some() => (own.map(|own| (own, Nearest::Away)), own),
+                Kind::Interpolates if moves => (from.map(|from| (from, Nearest::Up)), from),
                 Kind::Moves if moves => (None, from),
                 Kind::Answers => (None, None),
                 Kind::Computes | Kind::LooksUp | Kind::Interpolates | Kind::Moves | Kind::None => {

@@ -3,7 +3,7 @@
 //! quantization (Esser et al. 2020).
 
 use burn::tensor::Tensor;
-use edgesmith_kernels::{Halves, Levels, Threads};
+use edgesmith_kernels::{Levels, Nearest, Threads};
 
 use super::flex;
 
@@ -37,14 +37,20 @@ fn round_with_burn(levels: Levels, factor: f32, value: Tensor<4>, scales: Tensor
     // The same scale with another gradient.
     let rest = constant(scales.clone(), |scales| scales.mul_scalar(1.0 - factor));
     let scales = scales.mul_scalar(factor) + rest;
-    let position = (value / scales.clone()).clamp(levels.low, levels.high);
-    let nearest = |position: Tensor<4>| match levels.halves {
-        Halves::Up => position.add_scalar(0.5).floor(),
-        Halves::Away => {
+    let nearest = |position: Tensor<4>| match levels.nearest {
+        Nearest::Up => position.add_scalar(0.5).floor(),
+        Nearest::Away => {
             let sign = position.clone().sign();
             position.abs().add_scalar(0.5).floor() * sign
         }
+        Nearest::Sign => position.sign(),
     };
+    if levels.nearest == Nearest::Sign {
+        // It does not depend on the scale, and all of the gradient passes.
+        let signs = constant(value.clone(), nearest);
+        return value.clone() - constant(value, |value| value) + signs * scales;
+    }
+    let position = (value / scales.clone()).clamp(levels.low, levels.high);
     let moved = constant(position.clone(), |position| nearest(position.clone()) - position);
     (position + moved) * scales
 }
@@ -104,9 +110,11 @@ mod tests {
     /// The kernel is compared with the formulas in f64 beside it.
     #[test]
     fn burns_operations_and_the_kernel_agree() {
-        let signed = Levels { low: -3.0, high: 3.0, halves: Halves::Away };
-        let bytes = Levels { low: -100.0, high: 155.0, halves: Halves::Up };
+        let signed = Levels { low: -3.0, high: 3.0, nearest: Nearest::Away };
+        let bytes = Levels { low: -100.0, high: 155.0, nearest: Nearest::Up };
+        let signs = Levels { low: -1.0, high: 1.0, nearest: Nearest::Sign };
         for (levels, shape, scales) in [
+            (signs, [3, 4, 5, 2], &[0.3, 0.21, 0.1][..]),
             (signed, [3, 4, 5, 2], &[0.3, 0.21, 0.1][..]),
             (bytes, [2, 3, 7, 8], &[0.0041]),
             (bytes, [3, 1, 1, 1], &[0.01, 0.007, 0.02]),
@@ -127,7 +135,7 @@ mod tests {
 
     #[test]
     fn without_autodiff_numbers_are_rounded_the_same() {
-        let levels = Levels { low: -7.0, high: 7.0, halves: Halves::Away };
+        let levels = Levels { low: -7.0, high: 7.0, nearest: Nearest::Away };
         let (shape, scales) = ([2, 3, 2, 2], [0.11, 0.2]);
         let [with, ..] =
             run(|value, scales| round(levels, 1.0, &Threads::one(), value, scales), shape, &scales);

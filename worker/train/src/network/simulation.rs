@@ -7,7 +7,7 @@
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
 use edgesmith_graph::{Affine, Graph, NodeId, Op, ParameterId, Quantization, ValueId};
-use edgesmith_kernels::{Halves, Levels, Threads};
+use edgesmith_kernels::{Levels, Nearest, Threads};
 
 use super::chain::{Part, RoundedConv, rounded_parts};
 use super::flex;
@@ -21,6 +21,10 @@ const ACCUMULATOR_MAX: f64 = (1u64 << 30) as f64;
 /// How far beyond the outermost level a weight may be, in scales. It is still rounded to this
 /// level, and its gradient is still that of a weight beyond it.
 const BEYOND: f32 = 0.25;
+
+/// The same for a weight of which only the sign counts. Its gradient passes wherever it is, so it
+/// needs room to be more or less near to the other sign: the scale is at first the mean magnitude.
+const BEYOND_SIGN: f32 = 2.0;
 
 /// The scales of a network's values and weights.
 #[derive(Module, Debug)]
@@ -134,7 +138,9 @@ impl Simulation {
             let scales = if shared { vec![scales[0]] } else { scales };
             let numbers = parameter.elements() / scales.len() as u64;
             let largest = f32::from(simulation.start.largest(weight));
-            let levels = Levels { low: -largest, high: largest, halves: Halves::Away };
+            let signs = simulation.start.is_signs(weight);
+            let nearest = if signs { Nearest::Sign } else { Nearest::Away };
+            let levels = Levels { low: -largest, high: largest, nearest };
             let scales = simulation.add(Owner::Parameter(weight), scales, device);
             let factor = factor(numbers, largest);
             let of = OfParameter { scales, rows, levels, factor };
@@ -152,7 +158,7 @@ impl Simulation {
         threads: &Threads,
     ) -> Tensor<4> {
         if self.form(node).reads && self.held.scales[id.index()].is_none() {
-            self.rounded(id, Halves::Away, value, threads)
+            self.rounded(id, Nearest::Away, value, threads)
         } else {
             value
         }
@@ -161,7 +167,7 @@ impl Simulation {
     /// The output of a node as it is held.
     pub(super) fn write(&self, node: NodeId, value: Tensor<4>, threads: &Threads) -> Tensor<4> {
         match self.form(node).writes {
-            Some((scale, halves)) => self.rounded(scale, halves, value, threads),
+            Some((scale, nearest)) => self.rounded(scale, nearest, value, threads),
             None => value,
         }
     }
@@ -181,20 +187,20 @@ impl Simulation {
         (weight, bias): (Tensor<4>, Option<Tensor<1>>),
         threads: &Threads,
     ) -> Tensor<4> {
-        let (scale, halves) = self.form(conv.last).writes.expect("its output is rounded");
+        let (scale, nearest) = self.form(conv.last).writes.expect("its output is rounded");
         let of = self.of_value(scale);
         let device = input.device();
         let layer = conv.on(&input, threads);
         let bias = bias.unwrap_or_else(|| Tensor::zeros([weight.dims()[0]], &device));
         let scale = self.scale(of, &device);
-        let rounding = (of.levels(halves), of.factor);
+        let rounding = (of.levels(nearest), of.factor);
         flex::convolve_and_round(layer, rounding, input, weight, [bias, scale])
     }
 
     /// An input of the network as it is held.
     pub(super) fn input(&self, id: ValueId, value: Tensor<4>, threads: &Threads) -> Tensor<4> {
         if self.held.scales[id.index()].is_some() {
-            self.rounded(id, Halves::Away, value, threads)
+            self.rounded(id, Nearest::Away, value, threads)
         } else {
             value
         }
@@ -289,7 +295,11 @@ impl Simulation {
     /// quantized. What lies beyond may be moved there, because it is rounded to the same level.
     pub(super) fn ends(&self, id: ParameterId) -> Option<Vec<f32>> {
         let OfParameter { scales, levels, .. } = self.parameters[id.index()]?;
-        let end = |scale| (levels.high + BEYOND) * scale;
+        let beyond = match levels.nearest {
+            Nearest::Away | Nearest::Up => BEYOND,
+            Nearest::Sign => BEYOND_SIGN,
+        };
+        let end = |scale| (levels.high + beyond) * scale;
         Some(numbers(&self.trained[scales]).into_iter().map(end).collect())
     }
 
@@ -310,13 +320,13 @@ impl Simulation {
     fn rounded(
         &self,
         scale: ValueId,
-        halves: Halves,
+        nearest: Nearest,
         value: Tensor<4>,
         threads: &Threads,
     ) -> Tensor<4> {
         let of = self.of_value(scale);
         let scale = self.scale(of, &value.device());
-        round(of.levels(halves), of.factor, threads, value, scale)
+        round(of.levels(nearest), of.factor, threads, value, scale)
     }
 
     fn of_value(&self, scale: ValueId) -> OfValue {
@@ -340,8 +350,8 @@ impl Simulation {
 }
 
 impl OfValue {
-    fn levels(self, halves: Halves) -> Levels {
-        Levels { low: -self.zero_point, high: f32::from(u8::MAX) - self.zero_point, halves }
+    fn levels(self, nearest: Nearest) -> Levels {
+        Levels { low: -self.zero_point, high: f32::from(u8::MAX) - self.zero_point, nearest }
     }
 }
 

@@ -12,7 +12,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use edgesmith_graph::{
     Affine, Evaluator, Graph, Op, Operation as _, Quantization, ValueId, Weights,
 };
-use edgesmith_kernels::Halves;
+use edgesmith_kernels::Nearest;
 use edgesmith_testing::{noise, random_weights};
 
 use super::cases;
@@ -50,7 +50,11 @@ pub(crate) fn annotation(graph: &Graph, seed: u64) -> Quantization {
                 scales = vec![scales[0]; scales.len()];
             }
             quantization.set_parameter(weight, scales);
-            quantization.set_largest(weight, LARGEST);
+            if random() < -0.5 {
+                quantization.set_signs(weight);
+            } else {
+                quantization.set_largest(weight, LARGEST);
+            }
         }
     }
     quantization
@@ -63,6 +67,8 @@ enum Rounded {
     By(f64),
     /// It clamps to this level.
     To(f64),
+    /// It becomes a sign, as if it had been moved there from this number.
+    Sign { number: f64, sign: f64 },
 }
 
 /// A quantized network, whose rounding can be held fixed.
@@ -117,7 +123,7 @@ impl<'a> Surrogate<'a> {
         let input = self.graph.inputs().next().unwrap();
         let mut examples = Vec::new();
         for example in inputs {
-            examples.push(vec![self.value(input, Halves::Away, example)]);
+            examples.push(vec![self.value(input, Nearest::Away, example)]);
         }
         for (id, node) in self.graph.nodes() {
             let form = self.held.forms[id.index()];
@@ -142,7 +148,7 @@ impl<'a> Surrogate<'a> {
                 for &input in &node.inputs {
                     if form.reads && self.held.scales[input.index()].is_none() {
                         values[input.index()] =
-                            self.value(input, Halves::Away, &values[input.index()].clone());
+                            self.value(input, Nearest::Away, &values[input.index()].clone());
                     }
                 }
                 read.push(values);
@@ -160,7 +166,7 @@ impl<'a> Surrogate<'a> {
             for (values, read) in examples.iter_mut().zip(&read) {
                 let output = self.evaluator.node(id, read);
                 let output = match form.writes {
-                    Some((scale, halves)) => self.value(scale, halves, &output),
+                    Some((scale, nearest)) => self.value(scale, nearest, &output),
                     None => output,
                 };
                 values.push(output);
@@ -170,16 +176,19 @@ impl<'a> Surrogate<'a> {
         examples.into_iter().flat_map(|mut values| values.swap_remove(output)).collect()
     }
 
-    fn value(&mut self, scale: ValueId, halves: Halves, numbers: &[f64]) -> Vec<f64> {
+    fn value(&mut self, scale: ValueId, nearest: Nearest, numbers: &[f64]) -> Vec<f64> {
         let zero_point = f64::from(self.quantization.value(scale).unwrap().zero_point);
         let scales = vec![self.scales[scale.index()]];
-        self.round(numbers, &scales, [-zero_point, 255.0 - zero_point], halves)
+        self.round(numbers, &scales, [-zero_point, 255.0 - zero_point], nearest)
     }
 
     fn weight(&mut self, parameter: usize) -> Vec<f64> {
         let (numbers, rows) = (self.numbers[parameter].clone(), self.rows[parameter].clone());
-        let largest = f64::from(LARGEST);
-        self.round(&numbers, &rows, [-largest, largest], Halves::Away)
+        let (id, _) = self.graph.parameters().nth(parameter).unwrap();
+        let largest = f64::from(self.quantization.largest(id));
+        let signs = self.quantization.is_signs(id);
+        let nearest = if signs { Nearest::Sign } else { Nearest::Away };
+        self.round(&numbers, &rows, [-largest, largest], nearest)
     }
 
     /// Rounds to the levels `scale · low ..= scale · high` of each row.
@@ -188,16 +197,20 @@ impl<'a> Surrogate<'a> {
         numbers: &[f64],
         scales: &[f64],
         [low, high]: [f64; 2],
-        halves: Halves,
+        nearest: Nearest,
     ) -> Vec<f64> {
         let row = numbers.len() / scales.len();
         let scale = |place: usize| scales[place / row];
         if self.at == self.rounded.len() {
-            let positions = numbers.iter().enumerate().map(|(place, x)| x / scale(place));
-            let rounded = positions.map(|position| {
+            let positions = numbers.iter().enumerate().map(|(place, x)| (x, x / scale(place)));
+            let rounded = positions.map(|(&number, position)| {
+                if nearest == Nearest::Sign {
+                    self.unclear |= number.abs() < 2e-3;
+                    return Rounded::Sign { number, sign: number.signum() };
+                }
                 let middle = position - position.floor() - 0.5;
                 // A sum that is exactly there may be beside it in `f32`.
-                let exact = |end: f64| position == end && halves == Halves::Away;
+                let exact = |end: f64| position == end && nearest == Nearest::Away;
                 let edge = |end: f64| (position - end).abs() < 2e-3 && !exact(end);
                 self.unclear |= middle.abs() < 2e-3 || edge(low) || edge(high);
                 if position <= low {
@@ -205,9 +218,10 @@ impl<'a> Surrogate<'a> {
                 } else if position >= high {
                     return Rounded::To(high);
                 }
-                Rounded::By(match halves {
-                    Halves::Away => position.round() - position,
-                    Halves::Up => (position + 0.5).floor() - position,
+                Rounded::By(match nearest {
+                    Nearest::Away => position.round() - position,
+                    Nearest::Up => (position + 0.5).floor() - position,
+                    Nearest::Sign => unreachable!("see above"),
                 })
             });
             let rounded = rounded.collect();
@@ -219,6 +233,7 @@ impl<'a> Surrogate<'a> {
             numbers.iter().enumerate().zip(rounded).map(|((place, x), rounded)| match rounded {
                 Rounded::By(scales) => x + scales * scale(place),
                 Rounded::To(level) => level * scale(place),
+                Rounded::Sign { number, sign } => x - number + sign * scale(place),
             });
         moved.collect()
     }
@@ -239,7 +254,7 @@ impl<'a> Surrogate<'a> {
         self.at += 1;
         let moved = numbers.iter().zip(rounded).map(|(x, rounded)| match rounded {
             Rounded::By(moved) => x + moved,
-            Rounded::To(_) => unreachable!("biases are not clamped"),
+            Rounded::To(_) | Rounded::Sign { .. } => unreachable!("biases are only rounded"),
         });
         moved.collect()
     }
@@ -306,7 +321,8 @@ fn check(name: &str, graph: &Graph, seed: u64, fast: bool) -> bool {
         let scales = gradients.arrays.get(&format!("{name}@scale")).map(|array| &array.data);
         for (at, &slope) in scales.into_iter().flatten().enumerate() {
             let rows = surrogate.rows[id.index()].len() as u64;
-            let factor = factor(parameter.elements() / rows, f32::from(LARGEST));
+            let largest = f32::from(quantization.largest(id));
+            let factor = factor(parameter.elements() / rows, largest);
             let place = Place::Row(id.index(), at);
             all.entry(format!("{name}@scale")).or_default().push((place, slope, factor));
         }
