@@ -15,8 +15,9 @@ use crate::error::{FormatProblem, ModelError};
 
 /// Added to the code of a tensor whose numbers are packed.
 pub(super) const PACKED: u8 = 16;
-/// Most numbers for each byte that they are packed into. It bounds the memory that a file takes.
-const MOST_PER_BYTE: u64 = 16;
+/// Most bytes of numbers for each byte that they are packed into. It bounds the memory that a file
+/// takes. What is shorter is filled up with zeros, so that fewer weights never need more bytes.
+const MOST_PER_BYTE: u64 = 64;
 /// Most bytes of all numbers of a file that are packed, once they are unpacked.
 pub(super) const MOST_UNPACKED: u64 = 1 << 31;
 /// Most numbers of a codebook.
@@ -135,8 +136,9 @@ pub(super) fn pack<T: Number>(numbers: &[T]) -> Option<(Packing, Vec<u8>)> {
         });
         let all = (Packing { places: Places::All, values: all.0 }, all.1);
         let ways = [all].into_iter().chain(sparse);
-        let ways = ways.filter(|(packing, bytes)| {
-            packing.code() != 0 && fits(numbers.len() as u64, bytes.len())
+        let ways = ways.filter(|(packing, _)| packing.code() != 0).map(|(packing, mut bytes)| {
+            bytes.resize(bytes.len().max(fewest(plain as u64) as usize), 0);
+            (packing, bytes)
         });
         ways.min_by_key(|(_, bytes)| packed_bytes(bytes))
     };
@@ -144,7 +146,6 @@ pub(super) fn pack<T: Number>(numbers: &[T]) -> Option<(Packing, Vec<u8>)> {
     if packed_bytes(&without.1) >= plain {
         return None;
     }
-    // With codes of variable length, the shortest way may have too few bytes for so many numbers.
     [Some(without), shortest(true)].into_iter().flatten().min_by_key(|(_, b)| packed_bytes(b))
 }
 
@@ -180,10 +181,11 @@ pub(super) fn read<T: Number>(file: &mut Reader, count: u64) -> Result<Vec<T>, M
     let packing = file.code("packing", Packing::of_code)?;
     let at = file.at();
     let mut packed = file.part()?;
-    if !fits(count, packed.left()) {
+    let unpacked = count.saturating_mul(T::BYTES as u64);
+    let length = packed.left() as u64;
+    if length < fewest(unpacked) {
         return Err(wrong(at, "too many numbers for so few bytes"));
     }
-    let unpacked = count.saturating_mul(T::BYTES as u64);
     let count = usize::try_from(count).ok().filter(|_| file.may_unpack(unpacked));
     let count = count.ok_or_else(|| wrong(at, "all packed numbers together take over 2 GiB"))?;
     let places = match packing.places {
@@ -193,7 +195,10 @@ pub(super) fn read<T: Number>(file: &mut Reader, count: u64) -> Result<Vec<T>, M
     };
     let stored = places.as_ref().map_or(count, Vec::len);
     let values = read_values(&mut packed, stored, packing.values)?;
-    packed.end()?;
+    let is_filled_up = length == fewest(unpacked) && packed.rest_bytes().iter().all(|b| *b == 0);
+    if !is_filled_up {
+        packed.end()?;
+    }
     let Some(places) = places else { return Ok(values) };
     let mut numbers = vec![T::of_pattern(0); count];
     for (place, value) in places.into_iter().zip(values) {
@@ -202,9 +207,9 @@ pub(super) fn read<T: Number>(file: &mut Reader, count: u64) -> Result<Vec<T>, M
     Ok(numbers)
 }
 
-/// Whether so many numbers may be packed into so many bytes.
-fn fits(numbers: u64, bytes: usize) -> bool {
-    numbers <= MOST_PER_BYTE.saturating_mul(bytes as u64)
+/// The fewest bytes that so many bytes of numbers are packed into.
+fn fewest(unpacked: u64) -> u64 {
+    unpacked.div_ceil(MOST_PER_BYTE)
 }
 
 /// The bytes of packed numbers with how they are packed and with their count.
@@ -521,9 +526,9 @@ mod tests {
         assert_eq!(said(&numbers(40_000, 0.95, many, 1)).unwrap(), "sparse (gaps), Huffman");
         assert_eq!(said(&numbers(4000, 0.0, 16, 1)).unwrap(), "clustered");
         assert_eq!(said(&numbers(4000, 0.9, 16, 1)).unwrap(), "sparse (gaps), clustered, Huffman");
-        // A bit each.
+        // A codebook of one number, filled up to half a bit each.
         let zeros = packed(&[0f32; 800]).unwrap();
-        assert_eq!((zeros.0.to_string().as_str(), zeros.1.len()), ("sparse (bitmap)", 1 + 1 + 100));
+        assert_eq!((zeros.0.to_string().as_str(), zeros.1.len()), ("clustered", 1 + 1 + 50));
         // A codebook of a few numbers is no gain.
         assert_eq!(said(&[0.5, 0.25, 0.5]), None);
         // Negative zeros are numbers.
@@ -533,14 +538,35 @@ mod tests {
         assert!(read.iter().zip(&negative).all(|(a, b)| a.to_bits() == b.to_bits()));
     }
 
-    /// Gaps with codes of variable length are the shortest here, but too short.
+    /// What would be too short for a reader is filled up with zeros, so that fewer weights are
+    /// never more bytes. A reader takes no other filling.
     #[test]
     fn numbers_are_not_packed_tighter_than_a_reader_takes() {
-        let few = numbers(4000, 0.93, 1, 1);
+        let few = numbers(4000, 0.97, 1, 1);
         let (packing, bytes) = packed(&few).unwrap();
         assert_eq!(packing.to_string(), "sparse (gaps), clustered");
-        assert!(bytes.len() < 4000 / 8 && bytes.len() >= 4000 / 16, "{}", bytes.len());
+        // The way, two bytes of the length, and what is filled up.
+        assert_eq!((bytes.len(), bytes.last()), (1 + 2 + 4000 * 4 / 64, Some(&0)));
         assert_eq!(unpacked::<f32>(&bytes, 4000).unwrap(), few);
+        let mut other = bytes.clone();
+        *other.last_mut().unwrap() = 1;
+        assert!(unpacked::<f32>(&other, 4000).is_err());
+        let longer = [&[bytes[0], bytes[1] + 1], &bytes[2..], &[0]].concat();
+        assert!(unpacked::<f32>(&longer, 4000).is_err());
+        let signs = |zeros: f64| -> Vec<i8> {
+            numbers(40_000, zeros, 1 << 20, 1)
+                .iter()
+                .map(|x| if *x == 0.0 { 0 } else { 1 - 2 * (x.to_bits() & 1) as i8 })
+                .collect()
+        };
+        let sizes = [0.8, 0.9, 0.95, 0.99, 0.999].map(|zeros| {
+            let numbers = signs(zeros);
+            let (packing, bytes) = packed(&numbers).unwrap();
+            assert!(packing.to_string().starts_with("sparse (gaps)"), "{zeros}: {packing}");
+            assert_eq!(unpacked::<i8>(&bytes, 40_000).unwrap(), numbers);
+            bytes.len()
+        });
+        assert!(sizes.is_sorted_by(|more, fewer| more >= fewer), "{sizes:?}");
     }
 
     #[test]
@@ -619,7 +645,7 @@ mod tests {
             }
             other => panic!("{what}: {other:?}"),
         };
-        refused(&[1, 1, 0], 17, "too many numbers for so few bytes");
+        refused(&[1, 1, 0], 65, "too many numbers for so few bytes");
         refused(&[1, 1, 0], u64::MAX, "too many numbers for so few bytes");
         refused(&[1, 2, 0b100, 1], 2, "a bit of the bitmap is behind the last number");
         refused(&[2, 3, 1, 9, 1], 9, "a gap ends behind the last number");
