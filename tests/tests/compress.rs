@@ -100,6 +100,36 @@ fn other_bits_say_what_computes_them() {
     run(at, &again).fails(2, &["wide.edge is quantized already"]);
 }
 
+/// The study normalises pixels as the network does, so there are no more layers for it.
+#[test]
+fn a_model_file_and_a_stored_network_keep_their_layers() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    with_network(at);
+    run(at, &["export", "first/teacher", "--format", "edge", "-o", "teacher.edge"]).ok();
+    std::fs::write(at.join("bits.toml"), BITS.replace("BITS", "")).unwrap();
+    let inspect = |file: &str| {
+        let inspected = run(at, &["inspect", file, "--format", "json"]).json();
+        let layers: Vec<Value> = inspected["layers"].as_array().unwrap().clone();
+        let kinds: Vec<Value> = layers.iter().map(|layer| layer["operation"].clone()).collect();
+        (kinds, inspected["inputs"].clone())
+    };
+    let before = inspect("teacher.edge");
+    assert!(before.0.len() > 3 && before.0.iter().all(Value::is_string), "{before:?}");
+    for (name, model) in [("file", "teacher.edge"), ("stored", "first/teacher")] {
+        let line = ["compress", model, "--data", "data.toml", "--recipe", "bits.toml"];
+        let output = format!("{name}.edge");
+        let document =
+            run(at, &[&line[..], &["--name", name, "-o", &output, "--format", "json"]].concat());
+        let document = document.json();
+        assert_eq!(inspect(&output), before, "{name}");
+        let (original, best) = (&document["original"], &document["best"]);
+        assert_eq!(metric(original, "macs"), metric(best, "macs"));
+        let lost = metric(original, "test_accuracy") - metric(best, "test_accuracy");
+        assert!(lost < 0.05, "{lost}");
+    }
+}
+
 #[test]
 fn a_network_is_compressed_by_a_recipe_and_within_limits() {
     let directory = tempfile::tempdir().unwrap();

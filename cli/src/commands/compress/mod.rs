@@ -106,7 +106,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             data: &args.data,
             recipe: &recipe,
             network: &network.file,
-            pixels: &network.pixels,
+            pixels: &network.file_pixels,
             constraints: "",
         };
         // Mistakes are told before the network is evaluated.
@@ -137,13 +137,28 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     running.run(prepare, then).await
 }
 
+/// A network as the ONNX file that a study names, and what that reads for a pixel. The study
+/// normalises pixels as the network does, so no layers of the file have to.
+fn written(lifted: Lifted, class_names: &[String]) -> (Vec<u8>, Option<Pixels>) {
+    let mut lifted = Lifted { quantization: None, ..lifted };
+    let normalization = match &mut lifted.interface.inputs[..] {
+        [input] => input.normalization.take(),
+        _ => None,
+    };
+    let entries: Vec<_> = safetensors::class_names_entry(class_names).into_iter().collect();
+    let pixels = normalization.map(|n| Pixels::Normalized { mean: n.mean, std: n.std });
+    (onnx::of_lifted(&lifted, &entries), pixels)
+}
+
 /// The network that is compressed.
 struct Network {
     opened: Opened,
-    /// The ONNX file that the study names.
-    file: PathBuf,
     /// What it reads for a pixel.
     pixels: Pixels,
+    /// The ONNX file that the study names.
+    file: PathBuf,
+    /// What that reads for a pixel.
+    file_pixels: Pixels,
 }
 
 impl Network {
@@ -152,9 +167,12 @@ impl Network {
         args: &Args,
         name: &StudyName,
     ) -> anyhow::Result<Self> {
-        let (opened, file) = match &args.model {
+        let (opened, written) = match &args.model {
             ModelName::File(path, FileKind::Onnx) => {
-                (Opened::onnx(path, &[], false)?, path.clone())
+                let opened = Opened::onnx(path, &[], false)?;
+                let pixels = Pixels::of(&opened, &args.pixels)?;
+                let file_pixels = pixels.clone();
+                return Ok(Self { opened, pixels, file: path.clone(), file_pixels });
             }
             ModelName::File(path, FileKind::Edge) => {
                 let EdgeFile { bytes, model, class_names } = EdgeFile::read(path)?;
@@ -164,27 +182,23 @@ impl Network {
                         path.display()
                     )));
                 }
-                let lifted = Lifted { quantization: None, ..lift(&model)? };
-                let entries: Vec<_> =
-                    safetensors::class_names_entry(&class_names).into_iter().collect();
-                let written = onnx::of_lifted(&lifted, &entries);
+                let written = written(lift(&model)?, &class_names);
                 let words = path.display().to_string();
-                let opened = Opened::edge(words, bytes.len(), model, class_names)?;
-                (opened, kept(args, name, &written)?)
+                (Opened::edge(words, bytes.len(), model, class_names)?, written)
             }
             ModelName::Stored { study, network } => {
                 let stored = Stored::fetch(coordinator, study, *network).await?;
                 let (words, class_names) = (stored.words.clone(), stored.class_names.clone());
                 let model = stored.float()?;
-                let entries: Vec<_> =
-                    safetensors::class_names_entry(&class_names).into_iter().collect();
-                let written = onnx::of_study(&lift(&model)?, &entries);
+                let written = written(lift(&model)?, &class_names);
                 let bytes = model.to_bytes().len();
-                (Opened::edge(words, bytes, model, class_names)?, kept(args, name, &written)?)
+                (Opened::edge(words, bytes, model, class_names)?, written)
             }
         };
         let pixels = Pixels::of(&opened, &args.pixels)?;
-        Ok(Self { opened, file, pixels })
+        let (bytes, file_pixels) = written;
+        let file_pixels = file_pixels.unwrap_or_else(|| pixels.clone());
+        Ok(Self { opened, pixels, file: kept(args, name, &bytes)?, file_pixels })
     }
 
     /// Its figures as it came: on the validation and test images, and its latency here.
