@@ -281,7 +281,7 @@ impl Coordinator {
                     Command::Persist(record) => self.records.push(*record),
                     Command::Reply { to, answer } if to == asked => answered = Some(answer?),
                     Command::Reply { .. } => {}
-                    Command::Propose(request) => events.push(request.answer()),
+                    Command::Propose(request) => events.push(request.answer().into()),
                 }
             }
         }

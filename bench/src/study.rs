@@ -198,7 +198,7 @@ impl Driver {
                 match command {
                     Command::Reply { to, answer } if to == asked => found = Some(answer),
                     Command::Reply { .. } | Command::Persist(_) => {}
-                    Command::Propose(request) => events.push(request.answer()),
+                    Command::Propose(request) => events.push(request.answer().into()),
                 }
             }
         }

@@ -1,11 +1,12 @@
 //! What can happen to the core. The runtime turns every request and every timer into one of these.
 
 use edgesmith_common::{
-    ArtifactHash, AttemptError, AttemptId, Outcome, StudyName, StudySpec, TaskId, TrialNumber,
-    WorkerId, WorkerInfo,
+    ArtifactHash, AttemptError, AttemptId, Figures, Outcome, StudyName, StudySpec, TaskId,
+    TrialNumber, WorkerId, WorkerInfo,
 };
+use edgesmith_search_space::Genotype;
 
-use super::{KnownTrial, ProposalAnswer, Time};
+use super::{ProposalAnswer, Time};
 
 /// Identifies a pending request. The runtime chooses the numbers. Every event that carries one is
 /// answered by exactly one [`Command::Reply`](super::Command::Reply) unless it is
@@ -165,4 +166,19 @@ pub struct AttemptProgress {
     pub fraction: f64,
     /// The current step, in words.
     pub stage: String,
+}
+
+/// A candidate with its known results.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KnownTrial {
+    /// The candidate, in the space of the study that imports it.
+    pub genotype: Genotype,
+    /// Its figures. Those that can be computed from the network are computed again.
+    pub figures: Figures,
+}
+
+impl From<ProposalAnswer> for Event {
+    fn from(answer: ProposalAnswer) -> Self {
+        Self::Proposed { answer: Box::new(answer) }
+    }
 }

@@ -10,16 +10,7 @@ use edgesmith_search_space::{CanonicalHash, Cost, Genotype, Space};
 use super::kept::Kept;
 use super::outcome::missing_in;
 use super::study::{Stage, Study, Trial};
-use super::{Answer, Record, Refusal, Turn};
-
-/// A candidate with its known results.
-#[derive(Debug, Clone, PartialEq)]
-pub struct KnownTrial {
-    /// The candidate, in the space of the study that imports it.
-    pub genotype: Genotype,
-    /// Its figures. Those that can be computed from the network are computed again.
-    pub figures: Figures,
-}
+use super::{Answer, KnownTrial, Record, Refusal, Turn};
 
 impl Turn<'_> {
     /// Imports known results into a study. Candidates that the study already has are skipped.

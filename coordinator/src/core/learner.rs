@@ -53,7 +53,7 @@ enum Note {
 
 /// A note, written out.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Told {
+pub enum Told {
     Proposed(TrialNumber, Proposal),
     Finished(FinishedTrial),
 }
@@ -127,13 +127,13 @@ impl Learner {
 }
 
 /// An algorithm that leaves the core.
-pub(super) struct Leaving {
+pub struct Leaving {
     /// `None` if it has to be built.
-    pub(super) controller: Option<Box<dyn Controller>>,
+    pub controller: Option<Box<dyn Controller>>,
     /// What to tell it first.
-    pub(super) notes: Vec<Told>,
+    pub notes: Vec<Told>,
     /// Whether it then knows all.
-    pub(super) is_told_all: bool,
+    pub is_told_all: bool,
 }
 
 impl Study {

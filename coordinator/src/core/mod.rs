@@ -23,7 +23,6 @@ mod artifacts;
 mod batches;
 mod command;
 mod constraints;
-mod curves;
 mod data;
 mod ended;
 mod event;
@@ -41,6 +40,7 @@ mod machines;
 mod objectives;
 mod outcome;
 mod promotion;
+mod proposal;
 mod propose;
 mod queries;
 mod record;
@@ -61,24 +61,24 @@ mod workers;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use edgesmith_common::{AttemptId, StudyName, StudySpec, TaskId, WorkerId};
+use edgesmith_common::{AttemptId, StudyName, TaskId, WorkerId};
 
 pub use apply::RestoreError;
 pub use command::{Answer, Command, Lease, Refusal, Start};
 pub use constraints::ConstraintView;
-pub use event::{Action, AttemptProgress, Event, RequestId};
+pub use event::{Action, AttemptProgress, Event, KnownTrial, RequestId};
 pub use ids::UsedIds;
-pub use import::KnownTrial;
 pub use latency::PredictionView;
 pub use machines::UnlikeMachines;
-pub use propose::{ProposalAnswer, ProposalRequest};
+pub use proposal::{ProposalAnswer, ProposalRequest};
 pub use queries::{Exclusion, StudyView, TeacherView, TrialCounts, TrialView, WorkerView};
 pub use record::{AttemptEnding, Record, StudyState, TrialEnding};
 pub use stages::StagesKey;
 pub use time::Time;
 
-use crate::controller::{self, Controller};
+use crate::controller;
 use ended::Ended;
+use proposal::BuildController;
 use study::Study;
 use workers::Workers;
 
@@ -120,9 +120,6 @@ impl Default for CoreConfig {
         }
     }
 }
-
-/// Makes the controller of a study; [`controller::build`] except in tests.
-pub(crate) type BuildController = fn(&StudySpec) -> Box<dyn Controller>;
 
 /// The coordinator's state and rules.
 pub struct Core {

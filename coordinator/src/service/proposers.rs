@@ -49,6 +49,6 @@ fn work(queue: &Mutex<Receiver<Job>>) {
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { request, deliver }) = job else { return };
-        deliver(catch_unwind(AssertUnwindSafe(|| request.answer())));
+        deliver(catch_unwind(AssertUnwindSafe(|| request.answer().into())));
     }
 }

@@ -1,6 +1,6 @@
 //! Which trials go on from a rung, and which stop there: asynchronous successive halving (Li et al.
 //! 2020, *A System for Massively Parallel Hyperparameter Tuning*), median stopping (Golovin et al.
-//! 2017, *Google Vizier*), and stopping by learning curves ([`super::curves`]). [`Rungs`] keeps
+//! 2017, *Google Vizier*), and stopping by learning curves ([`curves`]). [`Rungs`] keeps
 //! track of the trials at each rung and only answers questions: the scheduler asks it which trial
 //! to promote when a worker asks for work, and the core asks it which trial to stop.
 //!
@@ -16,6 +16,7 @@
 //! curves a complete trial takes O(log n) and, for each waiting trial, a comparison with the front
 //! of the complete ones; a question takes O(log n).
 
+mod curves;
 mod dominators;
 mod levels;
 mod ranking;
@@ -31,8 +32,7 @@ use edgesmith_common::spec::{FidelityRule, FidelitySpec};
 use edgesmith_common::{Metric, TrialNumber, pareto};
 
 use self::levels::Levels;
-pub(super) use self::ranking::Ranking;
-use super::curves;
+use self::ranking::Ranking;
 
 /// Number of earlier reports at a rung that median stopping needs.
 const MEDIAN_OF: usize = 5;

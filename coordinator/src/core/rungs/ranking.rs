@@ -11,7 +11,7 @@ use super::tally;
 
 /// Numbers that are not NaN, in ascending order; the earlier of two equal numbers comes first.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(crate) struct Ranking {
+pub(super) struct Ranking {
     /// In order of arrival.
     nodes: Vec<Node>,
     root: Link,
@@ -34,13 +34,13 @@ struct Node {
 
 impl Ranking {
     /// Number of all numbers.
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.nodes.len()
     }
 
     /// Adds a number, whose trial waits or does not. Returns its place in the order of arrival.
     /// O(log n).
-    pub(crate) fn insert(&mut self, value: f64, waits: bool) -> usize {
+    pub(super) fn insert(&mut self, value: f64, waits: bool) -> usize {
         let place = self.nodes.len();
         let waiting = u32::from(waits);
         self.nodes.push(Node { value, waits, left: None, right: None, size: 1, waiting });
@@ -49,12 +49,12 @@ impl Ranking {
     }
 
     /// Whether the trial at this place waits.
-    pub(crate) fn waits(&self, place: usize) -> bool {
+    pub(super) fn waits(&self, place: usize) -> bool {
         self.nodes[place].waits
     }
 
     /// Marks whether the trial at this place waits. O(log n).
-    pub(crate) fn set_waiting(&mut self, place: usize, waits: bool) {
+    pub(super) fn set_waiting(&mut self, place: usize, waits: bool) {
         if self.nodes[place].waits == waits {
             return;
         }
@@ -73,7 +73,7 @@ impl Ranking {
     }
 
     /// The number with this rank, from 0. O(log n).
-    pub(crate) fn get(&self, mut rank: usize) -> Option<f64> {
+    pub(super) fn get(&self, mut rank: usize) -> Option<f64> {
         let mut at = self.root;
         loop {
             let node = &self.nodes[at? as usize];
@@ -91,7 +91,7 @@ impl Ranking {
 
     /// The place and the rank of the first waiting trial among those with a rank of `from` and
     /// above. O(log n).
-    pub(crate) fn first_waiting(&self, from: usize) -> Option<(usize, usize)> {
+    pub(super) fn first_waiting(&self, from: usize) -> Option<(usize, usize)> {
         self.first_waiting_below(self.root, from, 0)
     }
 

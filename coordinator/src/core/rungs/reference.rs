@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use edgesmith_common::spec::{FidelityRule, FidelitySpec};
 use edgesmith_common::{Metric, TrialNumber, pareto};
 
-use super::super::curves;
+use super::curves;
 use super::{MEDIAN_OF, by_fronts};
 
 /// The rungs of a study before the end of training, and the trials that have reached them.

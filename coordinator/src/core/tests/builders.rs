@@ -124,7 +124,7 @@ impl Bench {
                         assert!(self.replies.insert(to, answer).is_none(), "two answers to {to:?}");
                     }
                     Command::Propose(request) if self.holds_proposals => self.held.push(*request),
-                    Command::Propose(request) => events.push_back(request.answer()),
+                    Command::Propose(request) => events.push_back(request.answer().into()),
                 }
             }
             self.core.check_invariants().unwrap();
@@ -136,7 +136,7 @@ impl Bench {
         if self.held.is_empty() {
             return false;
         }
-        let event = self.held.remove(0).answer();
+        let event = self.held.remove(0).answer().into();
         self.handle(event);
         true
     }

@@ -204,7 +204,7 @@ impl World {
     fn propose(&mut self) {
         if !self.proposals.is_empty() {
             let which = self.rng.random_range(0..self.proposals.len());
-            let event = self.proposals.swap_remove(which).answer();
+            let event = self.proposals.swap_remove(which).answer().into();
             self.handle(event);
         }
     }

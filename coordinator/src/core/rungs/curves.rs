@@ -11,7 +11,7 @@
 use edgesmith_common::Metric;
 use edgesmith_common::metric::Scale;
 
-use super::rungs::Ranking;
+use super::ranking::Ranking;
 
 /// The shares of their error at a rung that complete trials had left at the end. A trial's error is
 /// the distance of its metric from the best possible value; for an accuracy, it is the share of
