@@ -7,7 +7,9 @@ use std::time::Duration;
 use edgesmith_common::spec::Difference;
 use edgesmith_common::{ArtifactHash, AttemptId, StudyName, TaskId, TrialNumber, Work, WorkerId};
 
-use super::{ProposalRequest, Record, RequestId, StudyState};
+use super::event::RequestId;
+use super::record::{Record, StudyState};
+use super::study::ProposalRequest;
 
 /// Something the runtime has to do. Commands of one [`handle`](super::Core::handle) call, and of
 /// several calls in a row, are one unit: the runtime first appends all their records in order in

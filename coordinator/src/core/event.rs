@@ -6,7 +6,8 @@ use edgesmith_common::{
 };
 use edgesmith_search_space::Genotype;
 
-use super::{ProposalAnswer, Time};
+use super::study::ProposalAnswer;
+use super::time::Time;
 
 /// Identifies a pending request. The runtime chooses the numbers. Every event that carries one is
 /// answered by exactly one [`Command::Reply`](super::Command::Reply) unless it is

@@ -495,3 +495,6 @@ pub enum TrialEnding {
     /// Not trained, because others of its batch were ranked higher.
     ScreenedOut,
 }
+
+/// How a record contradicts the state.
+pub type Contradiction = String;

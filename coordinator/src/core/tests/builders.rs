@@ -1,14 +1,17 @@
 //! Builders for workers and their results, and a bench that drives a core and checks every command.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
+pub(super) use std::time::Duration;
 
 use edgesmith_common::{
-    ArtifactHash, AttemptId, ClassCount, DataReport, DeviceClass, DeviceInfo, EngineName, Fault,
-    Figures, Role, RungReport, ScopedMetric, Split, StageReport, StudyName, StudySpec, TaskId,
-    TrainedTrial, TrialNumber, TrialState, WorkerId, WorkerInfo,
+    ArtifactHash, ClassCount, DataReport, DeviceClass, DeviceInfo, EngineName, Fault, Figures,
+    Role, RungReport, ScopedMetric, Split, StageReport, TrainedTrial, TrialNumber, TrialState,
+    WorkerInfo,
 };
-pub(super) use edgesmith_common::{AttemptError, Measurement, Metric, Outcome, Target, Work};
+pub(super) use edgesmith_common::{
+    AttemptError, AttemptId, Measurement, Metric, Outcome, StudyName, StudySpec, Target, TaskId,
+    Work, WorkerId,
+};
 use edgesmith_search_space::Cost;
 
 use super::super::*;
@@ -301,7 +304,7 @@ impl Bench {
 
     /// Reports success.
     pub(super) fn finish(&mut self, worker: WorkerId, lease: &Lease) {
-        let on = self.core.workers.get(worker).unwrap().info.class.clone();
+        let on = self.core.connected().get(worker).unwrap().info().class.clone();
         assert!(self.report(worker, lease, success(lease, &on)));
     }
 
@@ -510,19 +513,5 @@ pub(super) fn measurement(on: &DeviceClass, p50_ms: f64) -> Measurement {
 
 /// All state of a core that a restart has to restore, as text.
 pub(super) fn lasting(core: &Core) -> String {
-    let mut text = String::new();
-    let mut add = |what: &dyn std::fmt::Debug| text.push_str(&format!("{what:?}\n"));
-    for (name, s) in &core.studies {
-        add(&(name, s.created, s.created_at_ms, &s.teacher_weights, &s.state, &s.proposals_ended));
-        add(&(&s.teacher, &s.trials, &s.tasks, s.budget_used, s.unfinished, s.spec.source()));
-        add(&(&s.filed, &s.resolved, &s.setups));
-        add(&(&s.data, s.data_hash, &s.rungs, s.hopeless_in_a_row, &s.latency));
-        add(&(s.ruled_out_in_a_row, s.all_told()));
-    }
-    for (id, attempt) in &core.running {
-        add(&(id, &attempt.study, attempt.task));
-    }
-    let NextIds { study, ids, worker: _ } = core.next;
-    add(&(&core.ended, study, ids));
-    text
+    core.lasting()
 }

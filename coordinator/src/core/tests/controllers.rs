@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use edgesmith_common::{Fault, StudySpec, TrialNumber};
 use rand::Rng;
 
-use super::super::learner::Told;
+use super::super::study::Told;
 use super::super::*;
 use super::builders::*;
 use crate::controller::{Controller, FinishedTrial, Proposal, Random};
@@ -50,7 +50,7 @@ fn told(core: &Core, study: &StudyName) -> Vec<Heard> {
         Told::Proposed(number, _) => Heard::Proposed(number),
         Told::Finished(finished) => Heard::Finished(finished),
     };
-    core.studies[study].all_told().into_iter().map(heard).collect()
+    core.known(study).all_told().into_iter().map(heard).collect()
 }
 
 /// A controller hears what the notes say, each of them once, and a restart keeps the notes.
@@ -203,7 +203,7 @@ fn a_number_that_an_import_took_is_proposed_again() {
     let worker = bench.join(WorkerBuilder::reader());
     bench.holds_proposals = true;
     let asked = bench.wait(worker);
-    let space = bench.core.studies[&study].spec.space.clone();
+    let space = bench.core.space(&study).unwrap();
     let genotype = space.genotype(vec![0; space.choices().len()]).unwrap();
     let trials = vec![KnownTrial { genotype, figures: figures(TrialNumber(7)) }];
     let imported = bench.ask(|to| Event::Import { to, study: study.clone(), trials });

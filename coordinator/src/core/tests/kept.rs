@@ -2,8 +2,7 @@
 
 use edgesmith_common::{LayerTimes, Noise, OriginalTiming, TrainedTrial, TrialValues, Waiting};
 
-use super::super::kept::{Kept, Setups};
-use super::super::*;
+use super::super::study::{Kept, Setups};
 use super::builders::*;
 
 #[test]
