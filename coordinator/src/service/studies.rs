@@ -29,7 +29,7 @@ const MAX_IMPORT: usize = 1000;
 const MAX_FILTERS: usize = 64;
 /// Study files and imports that are read at once, and that may wait for it. Each holds a message.
 const READING: (usize, usize) = (2, 32);
-/// Answers with trials that are made at once, and that may wait for it.
+/// Answers with trials that are made at once, and that may wait for it. They may read the disk.
 const ANSWERING: (usize, usize) = (4, 256);
 
 /// Answers users.
@@ -57,7 +57,7 @@ impl Studies {
         stop: CancellationToken,
     ) -> Self {
         let reading = Turns::new("studies and imports to read", READING.0, READING.1);
-        let answering = Turns::new("lists of trials to send", ANSWERING.0, ANSWERING.1);
+        let answering = Turns::new("trials to send", ANSWERING.0, ANSWERING.1);
         Self { core, artifacts, stages, stop, reading, answering }
     }
 
@@ -121,19 +121,19 @@ impl StudyService for Studies {
     ) -> Result<Response<v1::SubmitStudyResponse>, Status> {
         let v1::SubmitStudyRequest { spec_toml, teacher_weights, model, teacher_model } =
             request.into_inner();
-        let artifacts = self.artifacts.clone();
-        let parse = move || models::study(&spec_toml, [&model, &teacher_model], &artifacts);
-        let spec = self.reading.work(parse).await?;
         let teacher_weights = optional_hash(&teacher_weights, "teacher_weights")
             .map_err(|e| status::of_convert(&e))?;
-        if let Some(hash) = teacher_weights
-            && !self.artifacts.claim(hash)
-        {
-            let text = format!(
-                "the teacher's weights {hash} were not uploaded; upload them before the study"
-            );
-            return Err(Status::failed_precondition(text));
-        }
+        let artifacts = self.artifacts.clone();
+        let read = move || {
+            let spec = models::study(&spec_toml, [&model, &teacher_model], &artifacts)?;
+            match teacher_weights {
+                Some(hash) if !artifacts.claim(hash) => Err(Status::failed_precondition(format!(
+                    "the teacher's weights {hash} were not uploaded; upload them before the study"
+                ))),
+                Some(_) | None => Ok(spec),
+            }
+        };
+        let spec = self.reading.work(read).await?;
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let at_ms = since_1970.map_or(0, |d| d.as_millis() as u64);
         let spec = Box::new(spec);
@@ -261,10 +261,12 @@ impl StudyService for Studies {
     ) -> Result<Response<v1::Trial>, Status> {
         let study = name(&request.get_ref().study)?;
         let number = TrialNumber(request.get_ref().number);
-        let found = self.core.query(move |core, _| core.trial(&study, number)).await?;
-        let mut trial = found.map_err(|refusal| status::of_refusal(&refusal))?;
-        self.stages.fill(&mut trial);
-        Ok(Response::new(views::trial(trial)))
+        let stages = self.stages.clone();
+        let convert = move |mut trial: TrialView| {
+            stages.fill(&mut trial);
+            views::trial(trial)
+        };
+        self.answer(move |core| core.trial(&study, number), convert).await.map(Response::new)
     }
 
     async fn get_pareto_front(

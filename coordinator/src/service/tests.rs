@@ -16,6 +16,7 @@ use super::*;
 
 mod access;
 mod hold;
+mod reading;
 mod room;
 
 const STUDY: &str = r#"

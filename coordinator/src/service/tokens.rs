@@ -30,6 +30,9 @@ struct State {
     /// Hash of the token that the data directory's key gives.
     local: Option<blake3::Hash>,
     made: Mutex<Vec<TokenRecord>>,
+    /// Held while the list is changed, which takes a write. Every call of every client looks at
+    /// `made`, so that is held only while the new list takes the place of the old one.
+    changing: Mutex<()>,
 }
 
 /// Why a token cannot be made or revoked.
@@ -107,6 +110,7 @@ impl Tokens {
             chosen,
             local: Some(hash(&local)),
             made: Mutex::new(made),
+            changing: Mutex::default(),
         })))
     }
 
@@ -118,6 +122,7 @@ impl Tokens {
             chosen: chosen.map(|token| hash(token.secret())),
             local: None,
             made: Mutex::default(),
+            changing: Mutex::default(),
         }))
     }
 
@@ -150,7 +155,8 @@ impl Tokens {
         if name.len() > LONGEST_NAME || !name.chars().all(plain) {
             return Err(TokenError::Name(name.to_owned()));
         }
-        let mut made = self.made();
+        let _changing = self.changing();
+        let made = self.list();
         if made.len() >= MOST_TOKENS {
             return Err(TokenError::TooMany);
         }
@@ -171,11 +177,11 @@ impl Tokens {
             None
         };
         let secret: String = random::<16>()?.iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut all = made.clone();
+        let mut all = made;
         let record = TokenRecord { name: name.clone(), role, created_at_ms, hash: hash(&secret) };
         all.push(record);
         self.0.files.store_tokens(&all)?;
-        *made = all;
+        *self.made() = all;
         Ok((AccessToken::made(fingerprint, secret), name))
     }
 
@@ -184,14 +190,15 @@ impl Tokens {
     /// # Errors
     /// If there is no such token, or the list cannot be stored.
     pub fn revoke(&self, name: &str) -> Result<(), TokenError> {
-        let mut made = self.made();
+        let _changing = self.changing();
+        let made = self.list();
         let kept: Vec<_> = made.iter().filter(|known| known.name != name).cloned().collect();
         if kept.len() == made.len() {
             let known = made.iter().map(|known| known.name.clone()).collect();
             return Err(TokenError::Unknown { name: name.to_owned(), known });
         }
         self.0.files.store_tokens(&kept)?;
-        *made = kept;
+        *self.made() = kept;
         Ok(())
     }
 
@@ -203,6 +210,10 @@ impl Tokens {
     fn made(&self) -> MutexGuard<'_, Vec<TokenRecord>> {
         // A poisoned one is safe to use: the list is replaced as a whole.
         self.0.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.0.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -240,8 +251,8 @@ impl TokenService for TokenAdmin {
             v1::TokenRole::User => TokenRole::User,
             v1::TokenRole::Admin => TokenRole::Admin,
         };
-        let created = self.tokens.create(role, &request.name, now_ms());
-        let (token, name) = created.map_err(|error| status_of(&error))?;
+        let create = move |tokens: &Tokens| tokens.create(role, &request.name, now_ms());
+        let (token, name) = self.change(create).await?;
         tracing::info!("made token {name} of role {role}");
         let (token, required) = (token.to_string(), self.required);
         Ok(Response::new(v1::CreateTokenResponse { token, name, required }))
@@ -271,9 +282,24 @@ impl TokenService for TokenAdmin {
         request: Request<v1::RevokeTokenRequest>,
     ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
         let name = request.into_inner().name;
-        self.tokens.revoke(&name).map_err(|error| status_of(&error))?;
+        let revoked = name.clone();
+        self.change(move |tokens| tokens.revoke(&revoked)).await?;
         tracing::info!("revoked token {name}");
         Ok(Response::new(v1::RevokeTokenResponse {}))
+    }
+}
+
+impl TokenAdmin {
+    /// Changes the tokens on a thread that may block.
+    async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Tokens) -> Result<T, TokenError> + Send + 'static,
+    ) -> Result<T, Status> {
+        let tokens = self.tokens.clone();
+        let changed = tokio::task::spawn_blocking(move || change(&tokens)).await;
+        let changed =
+            changed.map_err(|e| Status::internal(format!("failed to change the tokens: {e}")))?;
+        changed.map_err(|error| status_of(&error))
     }
 }
 
@@ -321,6 +347,30 @@ mod tests {
         let unknown = tokens.revoke("worker-1").unwrap_err().to_string();
         assert!(unknown.contains("screen"), "{unknown}");
         assert_eq!(open().role(&worker), None);
+    }
+
+    /// Every call asks for the role of its token, so a disk that is slow must not hold that up.
+    #[test]
+    fn a_token_that_is_being_stored_does_not_hold_up_calls() {
+        let dir = tempfile::tempdir().unwrap();
+        let tokens = Tokens::open(AccessFiles::new(dir.path()), None, true).unwrap();
+        let (known, _) = tokens.create(TokenRole::Viewer, "", 1).unwrap();
+        let path = dir.path().join("access/tokens");
+        std::fs::remove_file(&path).unwrap();
+        let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::from(0o600));
+        rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, mode, 0).unwrap();
+        let creating = tokens.clone();
+        let creating = std::thread::spawn(move || creating.create(TokenRole::User, "slow", 2));
+        // Completes once the other thread reads the old list, which ends when this is dropped.
+        let slow = std::fs::File::options().write(true).open(&path).unwrap();
+        let (answer, answered) = std::sync::mpsc::channel();
+        let asking = tokens.clone();
+        std::thread::spawn(move || answer.send(asking.role(&known)));
+        let role = answered.recv_timeout(std::time::Duration::from_secs(10));
+        drop(slow);
+        assert_eq!(role, Ok(Some(TokenRole::Viewer)));
+        creating.join().unwrap().unwrap();
+        assert_eq!(tokens.list().len(), 2);
     }
 
     #[test]

@@ -148,7 +148,10 @@ impl WorkerService for Workers {
             return Err(Status::invalid_argument("field outcome of a message is missing"));
         };
         let outcome = outcome(message).map_err(|e| status::of_convert(&e))?;
-        let outcome = Box::new(outcome.and_then(|outcome| self.if_uploaded(outcome)));
+        let outcome = Box::new(match outcome {
+            Ok(outcome) => self.if_uploaded(outcome).await?,
+            Err(error) => Err(error),
+        });
         let report = |to| Event::Report { to, worker, task, attempt, outcome };
         let (reported, next) = if request.wants_next {
             let deadline = self.core.now();
@@ -197,13 +200,23 @@ impl Workers {
 
     /// Turns a result whose artifacts are not stored here into a failure, so that another attempt
     /// uploads them.
-    fn if_uploaded(&self, outcome: Outcome) -> Result<Outcome, AttemptError> {
-        match outcome.artifacts().into_iter().find(|hash| !self.artifacts.claim(*hash)) {
+    async fn if_uploaded(&self, outcome: Outcome) -> Result<Result<Outcome, AttemptError>, Status> {
+        let named = outcome.artifacts();
+        if named.is_empty() {
+            return Ok(Ok(outcome));
+        }
+        // A disk that hangs must not hold up others.
+        let artifacts = self.artifacts.clone();
+        let absent = move || named.into_iter().find(|hash| !artifacts.claim(*hash));
+        let absent = tokio::task::spawn_blocking(absent).await;
+        let absent = absent
+            .map_err(|e| Status::internal(format!("failed to look for the artifacts: {e}")))?;
+        Ok(match absent {
             None => Ok(outcome),
             Some(hash) => Err(AttemptError::retryable(format!(
                 "the worker did not upload its artifact {hash}"
             ))),
-        }
+        })
     }
 
     fn task(&self, lease: &Lease) -> v1::Task {

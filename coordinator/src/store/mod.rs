@@ -50,6 +50,8 @@ pub use self::offline::{
 pub use self::partial::PartialArtifact;
 pub use self::space::{Room, room};
 pub use self::stages::StageStore;
+#[cfg(test)]
+pub use self::stages::tests as slow_stages;
 pub use self::tokens::TokenRecord;
 use crate::core::Record;
 
