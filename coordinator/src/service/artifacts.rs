@@ -19,7 +19,7 @@ use super::limits::{Turn, Turns};
 use super::listener::Occasional;
 use super::space::Space;
 use super::status;
-use super::uploads::{Answers, Ongoing};
+use super::uploads::{Answers, Ongoing, TAKE_OVER};
 use crate::store::{ArtifactError, ArtifactReader, ArtifactStore, ArtifactWriter};
 
 /// Largest chunk of an upload, bytes.
@@ -51,6 +51,8 @@ pub struct Artifacts {
     pub(super) max_bytes: u64,
     /// How long a transfer may make no progress.
     pub(super) idle: Duration,
+    /// How long an upload waits for an earlier one of the same client.
+    pub(super) take_over: Duration,
 }
 
 impl Artifacts {
@@ -68,6 +70,7 @@ impl Artifacts {
             stalled: Occasional::default(),
             max_bytes: MAX_ARTIFACT,
             idle: IDLE,
+            take_over: TAKE_OVER,
         }
     }
 
@@ -294,7 +297,7 @@ impl Stream for Download {
     }
 }
 
-fn idle(what: &str, for_long: Duration) -> Status {
+pub(super) fn idle(what: &str, for_long: Duration) -> Status {
     Status::deadline_exceeded(format!(
         "the transfer was ended, because nothing of it was {what} for {} seconds; start it again",
         for_long.as_secs()

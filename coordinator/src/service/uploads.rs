@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use edgesmith_common::ArtifactHash;
@@ -19,18 +19,20 @@ use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::artifacts::{Arriving, Artifacts, UPLOAD_CHUNK, blocking};
+use super::artifacts::{Arriving, Artifacts, UPLOAD_CHUNK, blocking, idle};
+use super::listener::Occasional;
 use super::runtime::stopping;
 use super::space::Space;
 use super::status;
-use crate::store::PartialArtifact;
+use crate::store::{PartialArtifact, Resumed};
 
 /// Bytes that must arrive within the time for which a transfer may be idle. They are few, because
 /// several workers may share a slow connection.
 const PROGRESS: usize = 1 << 13;
 /// How long an upload waits for the end of an earlier one of the same client, and how often it
-/// looks.
-const TAKE_OVER: Duration = Duration::from_secs(10);
+/// looks. It waits as long as it takes for one that has brought all bytes: nothing of the client is
+/// needed any more for its end.
+pub(super) const TAKE_OVER: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(20);
 
 type Answer = Result<v1::ResumeUploadResponse, Status>;
@@ -63,14 +65,33 @@ impl Ongoing {
 }
 
 /// The answers to one upload.
-pub struct Answers(mpsc::Receiver<Answer>);
+pub struct Answers {
+    answers: mpsc::Receiver<Answer>,
+    idle: Duration,
+    /// Whether the last one was given.
+    over: bool,
+}
 
 impl Stream for Answers {
     type Item = Answer;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Answer>> {
-        self.0.poll_recv(cx)
+        if self.over {
+            return Poll::Ready(None);
+        }
+        let answer = ready!(self.answers.poll_recv(cx));
+        self.over = !matches!(answer, Some(Ok(v1::ResumeUploadResponse { complete: false, .. })));
+        // There was no room for the answer that says why.
+        Poll::Ready(Some(answer.unwrap_or_else(|| Err(idle("read", self.idle)))))
     }
+}
+
+/// Where an upload goes on.
+enum Begun {
+    /// With what has arrived, until it is ended.
+    At(PartialArtifact, CancellationToken),
+    /// Nowhere: the artifact is stored.
+    Stored,
 }
 
 impl Artifacts {
@@ -90,19 +111,26 @@ impl Artifacts {
         self.space.check()?;
         let turn = self.uploads.take().await?;
         let (sender, answers) = mpsc::channel(4);
+        let (stop, space, idle) = (self.stop.clone(), self.space.clone(), self.idle);
+        let answers = Answers { answers, idle, over: false };
         let store = self.store.clone();
         // One that is damaged is uploaded again.
-        let is_stored =
-            move || Ok(store.claim(hash) && store.verify(hash).is_ok_and(|stored| stored == size));
-        if blocking(is_stored).await? {
-            let _ =
-                sender.send(Ok(v1::ResumeUploadResponse { stored: size, complete: true })).await;
-            return Ok(Response::new(Answers(answers)));
-        }
-        let (partial, end) = self.begin(hash, size, uploader).await?;
+        let begun = match blocking(move || Ok(store.has_whole(hash, size))).await? {
+            true => Begun::Stored,
+            false => self.begin(hash, size, uploader).await?,
+        };
+        let (partial, end) = match begun {
+            Begun::At(partial, end) => (partial, end),
+            Begun::Stored => {
+                let stored = v1::ResumeUploadResponse { stored: size, complete: true };
+                let _ = sender.send(Ok(stored)).await;
+                return Ok(Response::new(answers));
+            }
+        };
         arriving.put_off(Instant::now());
-        let (stop, space) = (self.stop.clone(), self.space.clone());
+        let stalled = self.stalled.clone();
         tokio::spawn(async move {
+            let to_client = Sender { sender: &sender, idle, stalled: &stalled };
             let ended = tokio::select! {
                 () = stop.cancelled() => Err(stopping()),
                 () = end.cancelled() => Err(Status::unavailable(
@@ -110,37 +138,84 @@ impl Artifacts {
                 )),
                 // The client has gone.
                 () = sender.closed() => Ok(()),
-                received = receive(partial, &mut arriving, &sender, &space) => received,
+                received = receive(partial, &mut arriving, &to_client, &space) => received,
             };
             end.cancel();
             if let Err(status) = ended {
-                // The client may be gone.
-                let _ = sender.send(Err(status)).await;
+                // The client may be gone, or read nothing.
+                let _ = sender.try_send(Err(status));
             }
             drop(turn);
         });
-        Ok(Response::new(Answers(answers)))
+        Ok(Response::new(answers))
     }
 
     /// Begins or goes on, and gives what another call of the same client ends it with.
-    async fn begin(
-        &self,
-        hash: ArtifactHash,
-        size: u64,
-        uploader: u64,
-    ) -> Result<(PartialArtifact, CancellationToken), Status> {
-        let until = Instant::now() + TAKE_OVER;
-        while self.ongoing.end_own(hash, uploader) && Instant::now() < until {
+    async fn begin(&self, hash: ArtifactHash, size: u64, uploader: u64) -> Result<Begun, Status> {
+        let until = Instant::now() + self.take_over;
+        loop {
             let store = self.store.clone();
-            if let Some(partial) = blocking(move || store.resume(hash, size)).await? {
-                return Ok((partial, self.ongoing.begin(hash, uploader)));
+            let resume = move || match store.resume(hash, size)? {
+                // An earlier upload may have ended since the last look.
+                Resumed::Going(partial) if store.has_whole(hash, size) => {
+                    partial.discard();
+                    Ok(None)
+                }
+                resumed => Ok(Some(resumed)),
+            };
+            match blocking(resume).await? {
+                None => return Ok(Begun::Stored),
+                Some(Resumed::Going(partial)) => {
+                    return Ok(Begun::At(partial, self.ongoing.begin(hash, uploader)));
+                }
+                Some(Resumed::Ending) => {}
+                Some(Resumed::Taken) => {
+                    if !self.ongoing.end_own(hash, uploader) || Instant::now() >= until {
+                        break;
+                    }
+                }
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::select! {
+                () = self.stop.cancelled() => return Err(stopping()),
+                () = tokio::time::sleep(LOOK) => {}
+            }
         }
         // Another client uploads the same, so this one begins from the start, beside it.
         let store = self.store.clone();
-        let beside = blocking(move || store.arrive_beside(hash, size)).await?;
-        Ok((beside, CancellationToken::new()))
+        let beside = move || match store.has_whole(hash, size) {
+            true => Ok(None),
+            false => store.arrive_beside(hash, size).map(Some),
+        };
+        Ok(match blocking(beside).await? {
+            None => Begun::Stored,
+            Some(beside) => Begun::At(beside, CancellationToken::new()),
+        })
+    }
+}
+
+/// Sends answers to a client that may not read them.
+struct Sender<'a> {
+    sender: &'a mpsc::Sender<Answer>,
+    idle: Duration,
+    stalled: &'a Occasional,
+}
+
+impl Sender<'_> {
+    /// Sends how much there is. False if the client is gone.
+    ///
+    /// # Errors
+    /// If it does not read its answers for too long: it would keep its turn from others.
+    async fn send(&self, stored: u64, complete: bool) -> Result<bool, Status> {
+        let answer = Ok(v1::ResumeUploadResponse { stored, complete });
+        match tokio::time::timeout(self.idle, self.sender.send(answer)).await {
+            Ok(sent) => Ok(sent.is_ok()),
+            Err(_) => {
+                let seconds = self.idle.as_secs();
+                self.stalled
+                    .warn(|| format!("ended an upload whose answers nobody read for {seconds} s"));
+                Err(idle("read", self.idle))
+            }
+        }
     }
 }
 
@@ -148,7 +223,7 @@ impl Artifacts {
 async fn receive(
     mut partial: PartialArtifact,
     arriving: &mut Arriving<v1::ResumeUploadRequest>,
-    sender: &mpsc::Sender<Answer>,
+    sender: &Sender<'_>,
     space: &Space,
 ) -> Result<(), Status> {
     loop {
@@ -157,11 +232,10 @@ async fn receive(
             blocking(move || partial.finish()).await?;
             tracing::debug!("stored an artifact of {stored} bytes");
             // The client may be gone; then it asks again.
-            let _ = sender.send(Ok(v1::ResumeUploadResponse { stored, complete: true })).await;
+            sender.send(stored, true).await?;
             return Ok(());
         }
-        let so_far = v1::ResumeUploadResponse { stored, complete: false };
-        if sender.send(Ok(so_far)).await.is_err() {
+        if !sender.send(stored, false).await? {
             return Ok(());
         }
         let chunk = match arriving.next().await?.map(|message| message.part) {

@@ -3,7 +3,7 @@
 //! Each file is written to a temporary place, hashed on the way, synced and then renamed. A crash
 //! therefore leaves either nothing or the right bytes. Files are hashed again when they are read.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -27,8 +27,8 @@ pub(super) struct Shared {
     pub(super) root: PathBuf,
     /// Number for the name of the next temporary file.
     pub(super) next: AtomicU64,
-    /// The artifacts whose partial files are being written.
-    pub(super) arriving: Mutex<HashSet<ArtifactHash>>,
+    /// The artifacts whose partial files are being written, and whether all their bytes have come.
+    pub(super) arriving: Mutex<HashMap<ArtifactHash, bool>>,
     /// Held while a file is put in its place, and while one is looked at and removed, so that one
     /// that is stored again just then stays.
     places: Mutex<()>,
@@ -173,6 +173,12 @@ impl ArtifactStore {
         writer.chunk(bytes)?;
         writer.finish(hash)?;
         Ok(hash)
+    }
+
+    /// Whether the artifact is stored, is whole, and has `size` bytes. Then it counts as stored now,
+    /// as with [`Self::claim`].
+    pub fn has_whole(&self, hash: ArtifactHash, size: u64) -> bool {
+        self.claim(hash) && self.verify(hash).is_ok_and(|stored| stored == size)
     }
 
     /// Reads the whole artifact and checks its hash.

@@ -47,7 +47,7 @@ pub use self::memory::MemoryStore;
 pub use self::offline::{
     Copied, Repaired, copy_records, half_damaged_mark, has_journal, read_records, repair_journal,
 };
-pub use self::partial::PartialArtifact;
+pub use self::partial::{PartialArtifact, Resumed};
 pub use self::space::{Room, room};
 pub use self::stages::StageStore;
 #[cfg(test)]

@@ -5,11 +5,12 @@
 //! makes of one, the hash of the whole artifact is checked before it counts, and if it is wrong,
 //! everything is dropped.
 
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::PathBuf;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use edgesmith_common::ArtifactHash;
@@ -22,6 +23,17 @@ pub const FOLDER: &str = "partial";
 /// The most that are kept. Beyond that, the oldest one goes.
 const MOST: usize = 256;
 
+/// What an upload finds that would go on.
+#[derive(Debug)]
+pub enum Resumed {
+    /// This has arrived so far.
+    Going(PartialArtifact),
+    /// Another upload is writing it.
+    Taken,
+    /// Another upload has brought all bytes, and is checking them and making them durable.
+    Ending,
+}
+
 /// An artifact that is arriving. Only one at a time is written for a hash.
 #[derive(Debug)]
 pub struct PartialArtifact {
@@ -31,7 +43,8 @@ pub struct PartialArtifact {
     hash: ArtifactHash,
     size: u64,
     stored: u64,
-    hasher: blake3::Hasher,
+    /// Large, and moved with every chunk.
+    hasher: Box<blake3::Hasher>,
     /// Whether what has arrived is kept if the upload breaks off; then this holds the hash's place.
     kept: bool,
     /// Whether the file is still at `path`.
@@ -40,18 +53,16 @@ pub struct PartialArtifact {
 
 impl ArtifactStore {
     /// Goes on with the artifact `hash` of `size` bytes where an earlier upload broke off, or at
-    /// its beginning. `None` if another upload is writing it.
+    /// its beginning.
     ///
     /// # Errors
     /// If the file cannot be created or read.
-    pub fn resume(
-        &self,
-        hash: ArtifactHash,
-        size: u64,
-    ) -> Result<Option<PartialArtifact>, ArtifactError> {
-        let mut taken = self.shared.arriving.lock().unwrap_or_else(PoisonError::into_inner);
-        if !taken.insert(hash) {
-            return Ok(None);
+    pub fn resume(&self, hash: ArtifactHash, size: u64) -> Result<Resumed, ArtifactError> {
+        let mut taken = self.arriving();
+        match taken.get(&hash) {
+            Some(true) => return Ok(Resumed::Ending),
+            Some(false) => return Ok(Resumed::Taken),
+            None => drop(taken.insert(hash, false)),
         }
         drop(taken);
         let path = self.partial_path(hash);
@@ -74,15 +85,16 @@ impl ArtifactStore {
             hash,
             size,
             stored: 0,
-            hasher: blake3::Hasher::new(),
+            hasher: Box::default(),
             kept: true,
             exists: true,
         };
         partial.read_again().map_err(at(&partial.path))?;
+        partial.note_whole();
         if partial.stored == 0 {
             self.drop_oldest_partial()?;
         }
-        Ok(Some(partial))
+        Ok(Resumed::Going(partial))
     }
 
     /// Begins an upload of the artifact `hash` of `size` bytes of which nothing is kept if it
@@ -98,7 +110,7 @@ impl ArtifactStore {
         let name = self.shared.next.fetch_add(1, Ordering::Relaxed).to_string();
         let path = self.shared.root.join("tmp").join(name);
         let open = OpenOptions::new().write(true).create_new(true).open(&path);
-        let (file, hasher) = (open.map_err(at(&path))?, blake3::Hasher::new());
+        let (file, hasher) = (open.map_err(at(&path))?, Box::default());
         let store = self.clone();
         Ok(PartialArtifact {
             store,
@@ -148,8 +160,8 @@ impl ArtifactStore {
 
     /// Removes what has arrived of `hash`, unless it is being written.
     fn drop_partial(&self, hash: ArtifactHash) -> Result<bool, ArtifactError> {
-        let taken = self.shared.arriving.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.contains(&hash) {
+        let taken = self.arriving();
+        if taken.contains_key(&hash) {
             return Ok(false);
         }
         let path = self.partial_path(hash);
@@ -182,8 +194,11 @@ impl ArtifactStore {
     }
 
     fn give_back(&self, hash: ArtifactHash) {
-        let mut taken = self.shared.arriving.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.remove(&hash);
+        self.arriving().remove(&hash);
+    }
+
+    fn arriving(&self) -> MutexGuard<'_, HashMap<ArtifactHash, bool>> {
+        self.shared.arriving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -216,7 +231,20 @@ impl PartialArtifact {
         }
         self.hasher.update(bytes);
         self.stored = stored;
+        self.note_whole();
         Ok(())
+    }
+
+    /// Lets other uploads of the same artifact know that nothing of it is missing.
+    fn note_whole(&self) {
+        if self.kept && self.is_whole() {
+            self.store.arriving().insert(self.hash, true);
+        }
+    }
+
+    /// Drops what has arrived, because the artifact is stored.
+    pub fn discard(mut self) {
+        self.remove();
     }
 
     /// Moves the artifact to its final place durably.
@@ -292,7 +320,10 @@ mod tests {
     }
 
     fn take(store: &ArtifactStore, bytes: &[u8]) -> PartialArtifact {
-        store.resume(ArtifactHash::of(bytes), bytes.len() as u64).unwrap().unwrap()
+        match store.resume(ArtifactHash::of(bytes), bytes.len() as u64).unwrap() {
+            Resumed::Going(partial) => partial,
+            other => panic!("{other:?}"),
+        }
     }
 
     proptest! {
@@ -358,17 +389,18 @@ mod tests {
         let (bytes, hash) = (b"the same bytes", ArtifactHash::of(b"the same bytes"));
         let mut first = take(&store, bytes);
         first.chunk(&bytes[..6]).unwrap();
-        assert!(store.resume(hash, 14).unwrap().is_none());
+        assert!(matches!(store.resume(hash, 14).unwrap(), Resumed::Taken));
         let mut second = store.arrive_beside(hash, 14).unwrap();
         second.chunk(bytes).unwrap();
         second.finish().unwrap();
         assert_eq!(store.get(hash).unwrap(), bytes);
         first.chunk(&bytes[6..]).unwrap();
+        assert!(matches!(store.resume(hash, 14).unwrap(), Resumed::Ending));
         first.finish().unwrap();
         assert_eq!(store.get(hash).unwrap(), bytes);
         drop(store.arrive_beside(hash, 14).unwrap());
         assert_eq!(fs::read_dir(store.shared.root.join("tmp")).unwrap().count(), 0);
-        assert!(store.resume(hash, 14).unwrap().is_some());
+        take(&store, bytes).discard();
     }
 
     #[test]

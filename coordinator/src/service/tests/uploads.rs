@@ -2,10 +2,12 @@
 //! bring the wrong bytes.
 
 use edgesmith_proto::v1::artifact_service_client::ArtifactServiceClient;
+use prost::Message as _;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Code;
+use tonic::codegen::Bytes;
 use tonic::transport::Channel;
 
 use super::super::artifacts::tests::{artifacts, client};
@@ -186,4 +188,103 @@ async fn without_room_uploads_wait_and_go_on() {
     again.chunk(&bytes[1000..]);
     assert_eq!(again.answer().await.unwrap(), (3000, true));
     assert!(again.answers.next().await.is_none());
+}
+
+/// An upload that has all its bytes may lose its connection while they are made durable. Its client
+/// need not send them again, however long that takes.
+#[tokio::test]
+async fn what_arrived_whole_before_the_connection_broke_is_not_sent_again() {
+    let (_directory, mut artifacts) = artifacts();
+    artifacts.take_over = Duration::from_millis(50);
+    let store = artifacts.store.clone();
+    let client = client(artifacts).await;
+    for (size, others) in [(3000, 1), (4000, 2)] {
+        let (bytes, hash) = bytes(size);
+        // What the coordinator still does for a client that is gone.
+        let Ok(Resumed::Going(mut partial)) = store.resume(hash, size as u64) else { panic!() };
+        partial.chunk(&bytes).unwrap();
+        let again = (0..others).map(|uploader| {
+            let mut client = client.clone();
+            tokio::spawn(async move {
+                let mut again = begin(&mut client, hash, size, uploader).await.unwrap();
+                again.answer().await.unwrap()
+            })
+        });
+        let again: Vec<_> = again.collect();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(again.iter().all(|again| !again.is_finished()));
+        partial.finish().unwrap();
+        for again in again {
+            assert_eq!(again.await.unwrap(), (size as u64, true));
+        }
+        assert_eq!(store.get(hash).unwrap(), bytes);
+    }
+    // If it cannot be stored, it is sent again.
+    let (right, hash) = bytes(5000);
+    let Ok(Resumed::Going(mut partial)) = store.resume(hash, 5000) else { panic!() };
+    partial.chunk(&vec![1; 5000]).unwrap();
+    let mut client = client.clone();
+    let again = tokio::spawn(async move {
+        let mut again = begin(&mut client, hash, 5000, 1).await.unwrap();
+        assert_eq!(again.answer().await.unwrap(), (0, false));
+        again.chunk(&right);
+        again.answer().await.unwrap()
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    partial.finish().unwrap_err();
+    assert_eq!(again.await.unwrap(), (5000, true));
+}
+
+/// The messages of an upload, without a connection, whose library would give up a client that
+/// reads nothing.
+struct Messages(std::vec::IntoIter<Part>);
+
+impl http_body::Body for Messages {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Status>>> {
+        // There may be more to come.
+        let Some(part) = self.0.next() else { return Poll::Pending };
+        let message = v1::ResumeUploadRequest { part: Some(part) }.encode_to_vec();
+        let framed = [&[0][..], &(message.len() as u32).to_be_bytes(), &message].concat();
+        Poll::Ready(Some(Ok(http_body::Frame::data(framed.into()))))
+    }
+}
+
+/// A client that sends and reads nothing would otherwise keep its turn from others.
+#[tokio::test]
+async fn an_upload_whose_answers_nobody_reads_is_ended_and_keeps_what_has_come() {
+    let (_directory, mut artifacts) = artifacts();
+    artifacts.idle = Duration::from_millis(300);
+    artifacts.uploads = Turns::new("uploads", 1, 0).with_patience(Duration::from_secs(30));
+    let (bytes, hash) = bytes(3000);
+    let start = v1::UploadStart { hash: hash.as_bytes().to_vec(), size: 3000, uploader: 1 };
+    let chunks = bytes[..2000].chunks(100).map(|bytes| Part::Chunk(bytes.to_vec()));
+    let parts: Vec<_> = std::iter::once(Part::Start(start)).chain(chunks).collect();
+    let mut codec = tonic_prost::ProstCodec::<(), v1::ResumeUploadRequest>::default();
+    let decoder = tonic::codec::Codec::decoder(&mut codec);
+    let messages = Streaming::new_request(decoder, Messages(parts.into_iter()), None, None);
+    let unread = artifacts.resume(Request::new(messages)).await.unwrap().into_inner();
+
+    // Completes when it has given back its turn.
+    let turns = artifacts.uploads.clone();
+    let begun = Instant::now();
+    while turns.take().await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "its turn was never given back");
+        tokio::time::sleep(LOOK).await;
+    }
+    let answers: Vec<_> = unread.collect().await;
+    let (last, before) = answers.split_last().unwrap();
+    let ended = last.as_ref().unwrap_err();
+    assert_eq!(ended.code(), Code::DeadlineExceeded, "{ended}");
+    assert!(ended.message().contains("nothing of it was read"), "{ended}");
+    let stored = |answer: &Answer| answer.as_ref().unwrap().stored;
+    assert_eq!(before.iter().map(stored).collect::<Vec<_>>(), [0, 100, 200, 300]);
+    let mut client = client(artifacts).await;
+    let mut again = begin(&mut client, hash, bytes.len(), 1).await.unwrap();
+    assert_eq!(again.answer().await.unwrap(), (400, false));
 }
