@@ -58,7 +58,8 @@ pub fn read_recipe(root: &mut Table, places: &mut Places, m: &mut Mistakes) -> R
         prune: recipe.list("prune", m).unwrap_or_else(|| vec![0.0]),
         precision: names(&mut recipe, "precision", m).unwrap_or_else(|| vec![Precision::Fp32]),
         alpha: constants(&mut recipe, "alpha", m).unwrap_or_else(|| vec![0.0]),
-        temperature: constants(&mut recipe, "temperature", m).unwrap_or_else(|| vec![4.0]),
+        temperature: constants(&mut recipe, "temperature", m)
+            .unwrap_or_else(|| vec![DistilSpace::TEMPERATURE]),
     };
     let has_steps = recipe.has("steps");
     let (mut steps, mut unread) = (Vec::new(), false);
@@ -101,7 +102,9 @@ fn read_step(step: &mut Table, m: &mut Mistakes) -> Option<StepSpace> {
     Some(match step.checked("pass", m, named)? {
         "distil" => StepSpace::Distil(DistilSpace {
             alpha: step.list("alpha", m).unwrap_or_else(|| vec![0.5.into()]),
-            temperature: step.list("temperature", m).unwrap_or_else(|| vec![4.0.into()]),
+            temperature: step
+                .list("temperature", m)
+                .unwrap_or_else(|| vec![DistilSpace::TEMPERATURE.into()]),
             answers: names(step, "answers", m).unwrap_or_else(|| vec![Answers::Classes]),
             features: names(step, "features", m).unwrap_or_else(|| vec![Features::None]),
             feature_weight: step

@@ -35,11 +35,11 @@ const BATCH: usize = 1024;
 /// write. It also bounds what an expensive one adds to the time of everybody's answers.
 const PROPOSAL_WAIT: Duration = Duration::from_micros(300);
 
-/// The store is settled ([`Store::settle`]) when there is nothing else to do, and at the latest
-/// after this time. A sync takes about 0.2 ms, so it costs 1 % of a thread that is always busy.
+/// How long after a write the store is settled ([`Store::settle`]). Not at once: the next request
+/// of a fast worker would wait for it.
 const SETTLED_WITHIN: Duration = Duration::from_millis(20);
 
-/// How long to wait before the store is settled again if there was no room for it.
+/// How long until the next try if there was no room for it.
 const SETTLE_PAUSE: Duration = Duration::from_secs(1);
 
 /// A message to the thread.
@@ -103,7 +103,7 @@ pub fn spawn(
         proposers,
         answers,
         asked: 0,
-        settled_at: start,
+        settle_at: None,
     };
     let thread = std::thread::Builder::new().name("core".to_owned());
     let thread = thread.spawn(move || runtime.run(&receiver))?;
@@ -258,18 +258,15 @@ struct Runtime<S> {
     answers: Weak<Sender<Message>>,
     /// Number of proposals that the open batch asked for and that have not come back.
     asked: usize,
-    /// When the store was last settled.
-    settled_at: Instant,
+    /// When the store is to be settled; `None` if it is.
+    settle_at: Option<Instant>,
 }
 
 impl<S: Store> Runtime<S> {
     fn run(mut self, receiver: &Receiver<Message>) -> Result<(), StoreError> {
         loop {
             let mut batch: Vec<_> = self.backlog.drain(..).collect();
-            if batch.is_empty() {
-                batch.extend(receiver.try_recv());
-            }
-            if batch.is_empty() || self.settled_at.elapsed() >= SETTLED_WITHIN {
+            if self.settle_at.is_some_and(|due| due <= Instant::now()) {
                 self.settle()?;
             }
             if batch.is_empty() {
@@ -277,8 +274,8 @@ impl<S: Store> Runtime<S> {
                     Some(deadline) if !self.store.is_read_only() => deadline.since(self.now()),
                     _ => Duration::from_secs(3600),
                 };
-                if !self.store.is_settled() {
-                    wait = wait.min(SETTLE_PAUSE);
+                if let Some(due) = self.settle_at {
+                    wait = wait.min(due.saturating_duration_since(Instant::now()));
                 }
                 match receiver.recv_timeout(wait) {
                     Ok(message) => batch.push(message),
@@ -299,10 +296,18 @@ impl<S: Store> Runtime<S> {
 
     /// Settles the store, or leaves it for later if there is no room.
     fn settle(&mut self) -> Result<(), StoreError> {
-        self.settled_at = Instant::now();
         match self.store.settle() {
-            Ok(()) | Err(StoreError::Full { .. }) => Ok(()),
-            Err(error) => Err(self.failed(error)),
+            Ok(()) => self.settle_at = None,
+            Err(StoreError::Full { .. }) => self.settle_at = Some(Instant::now() + SETTLE_PAUSE),
+            Err(error) => return Err(self.failed(error)),
+        }
+        Ok(())
+    }
+
+    /// Notes a write, if it is not settled by itself.
+    fn note_unsettled(&mut self) {
+        if !self.store.is_settled() {
+            self.settle_at.get_or_insert_with(|| Instant::now() + SETTLED_WITHIN);
         }
     }
 
@@ -374,8 +379,12 @@ impl<S: Store> Runtime<S> {
         if !records.is_empty() {
             let start = Instant::now();
             match super::stall::append(&mut self.store, &records, receiver, &self.space) {
-                Ok(None) => log::wrote(records.len(), start.elapsed()),
+                Ok(None) => {
+                    log::wrote(records.len(), start.elapsed());
+                    self.note_unsettled();
+                }
                 Ok(Some(Stalled { messages })) => {
+                    self.note_unsettled();
                     let renew = Asked { event: Box::new(Event::Renew), reply: None };
                     self.backlog.push_back(Message::Events(vec![renew]));
                     self.backlog.extend(messages);

@@ -65,8 +65,8 @@ pub trait Store: Send {
     /// If they could not be written.
     fn append(&mut self, records: &[Record]) -> Result<(), StoreError>;
 
-    /// Whether damage to all that was appended can be told from a write that was cut short, also
-    /// after a failure of power. If not, [`Store::settle`] sees to it.
+    /// Whether the mark of the last append is durable, by which damage is told from a write that was
+    /// cut short, also after a failure of power. If not, [`Store::settle`] sees to it.
     fn is_settled(&self) -> bool {
         true
     }

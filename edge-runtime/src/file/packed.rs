@@ -202,7 +202,7 @@ pub(super) fn read<T: Number>(file: &mut Reader, count: u64) -> Result<Vec<T>, M
     let Some(places) = places else { return Ok(values) };
     let mut numbers = vec![T::of_pattern(0); count];
     for (place, value) in places.into_iter().zip(values) {
-        numbers[place] = value;
+        numbers[place as usize] = value;
     }
     Ok(numbers)
 }
@@ -232,14 +232,16 @@ fn bitmap(patterns: &[u32]) -> Vec<u8> {
     patterns.chunks(8).map(byte).collect()
 }
 
-fn read_bitmap(packed: &mut Reader, count: usize) -> Result<Vec<usize>, ModelError> {
+/// Places have 32 bits, because packed numbers are fewer than 2^31 and their places only help to
+/// read them.
+fn read_bitmap(packed: &mut Reader, count: usize) -> Result<Vec<u32>, ModelError> {
     let at = packed.at();
     let bytes = packed.raw(count.div_ceil(8))?;
     let is_set = |place: &usize| bytes[place / 8] >> (place % 8) & 1 == 1;
     if (count..bytes.len() * 8).any(|place| is_set(&place)) {
         return Err(wrong(at, "a bit of the bitmap is behind the last number"));
     }
-    Ok((0..count).filter(is_set).collect())
+    Ok((0..count).filter(is_set).map(|place| place as u32).collect())
 }
 
 /// The shortest way to write the counts of zeros before each number that is not zero, as bytes: 255
@@ -279,7 +281,7 @@ fn read_gaps(
     packed: &mut Reader,
     count: usize,
     with_huffman: bool,
-) -> Result<Vec<usize>, ModelError> {
+) -> Result<Vec<u32>, ModelError> {
     let at = packed.at();
     let stored = packed.size()? as usize;
     let gaps = if with_huffman {
@@ -292,7 +294,7 @@ fn read_gaps(
     for gap in gaps {
         place += usize::from(gap);
         if gap != LONG_GAP {
-            places.push(place);
+            places.push(place as u32);
             place += 1;
         }
         if place > count {

@@ -68,6 +68,9 @@ pub struct DistilSpace {
 }
 
 impl DistilSpace {
+    /// The usual temperature.
+    pub const TEMPERATURE: f64 = 4.0;
+
     /// The usual weight of features: near those of the papers on attention and relations.
     pub const FEATURE_WEIGHT: f64 = 10.0;
 
@@ -560,6 +563,9 @@ impl StepSpace {
                 let copies = !features.is_none();
                 let weight = settings.ask("feature_weight", &space.feature_weight, copies);
                 let feature_weight = if copies { weight } else { 0.0 };
+                // What has no effect has its usual value, so that it makes no other candidate.
+                let answers = if learns { answers } else { Answers::Classes };
+                let temperature = if warm { temperature } else { DistilSpace::TEMPERATURE.into() };
                 let all = Distillation { alpha, temperature, answers, features, feature_weight };
                 (learns || copies).then_some(Step::Distil(all))
             }
@@ -647,7 +653,9 @@ impl QuantizeSpace {
         // Values in fp32 have no ranges.
         let ranges = activations != 32;
         let calibration = settings.ask("calibration", &self.calibration, on && ranges);
-        let examples = settings.ask("examples", &self.examples, on);
+        // Ranges are observed on them, and biases corrected by them.
+        let observes = ranges || self.correct_biases.contains(&true);
+        let examples = settings.ask("examples", &self.examples, on && observes);
         let clip_ranges = settings.ask("clip_ranges", &self.clip_ranges, on && ranges);
         let granularity = settings.ask("granularity", &self.granularity, open);
         let equalize = settings.ask("equalize", &self.equalize, open);
@@ -677,9 +685,17 @@ impl QuantizeSpace {
         let named = others.iter().map(|(_, bits)| (names.next().unwrap_or_default(), *bits));
         widths.layer_bits = named.collect();
         let learns = widths.can_learn_rounding();
+        let calibration = match calibration {
+            _ if !ranges => usual.calibration,
+            // With so many levels, these cover all numbers alike.
+            RangeRule::Mse | RangeRule::MinMax | RangeRule::Entropy if activations > 8 => {
+                usual.calibration
+            }
+            rule => rule,
+        };
         Quantizing {
-            calibration: if ranges { calibration } else { usual.calibration },
-            examples,
+            calibration,
+            examples: if ranges || correct_biases { examples } else { usual.examples },
             clip_ranges: clip_ranges && ranges,
             granularity: if clustered && on { Granularity::Layer } else { granularity },
             equalize: equalize && !(clustered && on),

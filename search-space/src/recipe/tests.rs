@@ -256,7 +256,7 @@ fn features_are_copied_with_or_without_answers() {
     let both = recipe(&space, &[("distil.alpha", 1), ("distil.features", 2), heavy]);
     assert_eq!(both.to_string(), "fp32 kd a0.5 T2 relations x9");
     let alone = recipe(&space, &[("distil.features", 1)]);
-    assert_eq!(alone.to_string(), "fp32 kd a0 T2 attention x1");
+    assert_eq!(alone.to_string(), "fp32 kd a0 T4 attention x1");
     assert!(alone.learns() && alone.distillation().is_some());
     // What was hashed before there were features is hashed as it was.
     let answers = Distillation::of_answers(0.5, 4.0);
@@ -468,6 +468,36 @@ fn each_mixed_layer_is_a_choice() {
     let fields: Vec<&str> = errors.iter().map(|error| &*error.field).collect();
     assert_eq!(fields, ["recipe.steps[0].fp32", "recipe.steps[0].mixed"]);
     assert!(errors[0].message.contains("no network of the space has a layer \"stage3"));
+}
+
+/// Two recipes that differ in what has no effect are one candidate.
+#[test]
+fn settings_without_effect_make_no_other_candidate() {
+    let quantize = |of: QuantizeSpace| hash(&space(vec![StepSpace::Quantize(of)]), &[]);
+    let wide = |activations, calibration, examples, corrects| {
+        let widths = WidthsSpace { activations: vec![activations], ..WidthsSpace::default() };
+        let (calibration, examples) = (vec![calibration], vec![examples]);
+        let correct_biases = vec![corrects];
+        let usual = QuantizeSpace::default();
+        quantize(QuantizeSpace { widths, calibration, examples, correct_biases, ..usual })
+    };
+    // Values in fp32 have no ranges, and nothing else looks at images.
+    let real = wide(32, RangeRule::Mse, 512, false);
+    assert_eq!(wide(32, RangeRule::Percentile, 64, false), real);
+    assert_ne!(wide(32, RangeRule::Mse, 64, true), wide(32, RangeRule::Mse, 512, true));
+    assert_eq!(wide(16, RangeRule::Entropy, 512, true), wide(16, RangeRule::Mse, 512, true));
+    assert_ne!(wide(16, RangeRule::Percentile, 512, true), wide(16, RangeRule::Mse, 512, true));
+    assert_ne!(wide(8, RangeRule::Entropy, 512, true), wide(8, RangeRule::Mse, 512, true));
+
+    let distil = |alpha: f64, answers, temperature: f64| {
+        let usual = DistilSpace::of_answers(vec![alpha.into()], vec![temperature.into()]);
+        let features = vec![Features::Attention];
+        let step = DistilSpace { answers: vec![answers], features, ..usual };
+        hash(&space(vec![StepSpace::Distil(step)]), &[])
+    };
+    assert_eq!(distil(0.0, Answers::Values, 2.0), distil(0.0, Answers::Classes, 4.0));
+    assert_eq!(distil(0.5, Answers::Values, 2.0), distil(0.5, Answers::Values, 4.0));
+    assert_ne!(distil(0.5, Answers::Classes, 2.0), distil(0.5, Answers::Classes, 4.0));
 }
 
 #[test]

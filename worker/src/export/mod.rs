@@ -119,6 +119,11 @@ fn kept(
             && arrays.0.get(name) == arrays.1.get(name)
         {
             kept.set_parameter(id, scales.to_vec());
+            let before = before.expect("it has scales");
+            match quantization.is_signs(before) {
+                true => kept.set_signs(id),
+                false => kept.set_largest(id, quantization.largest(before)),
+            }
         }
     }
     kept

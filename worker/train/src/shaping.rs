@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use burn::module::ParamId;
 use burn::tensor::{Tensor, TensorData};
-use edgesmith_graph::{Graph, Role, Weights};
+use edgesmith_graph::{Graph, Parameter, Role, Weights};
 use edgesmith_search_space::Shrink;
 
 use super::TrainError;
@@ -33,8 +33,9 @@ pub(super) struct Shaping {
 enum Small {
     /// By the sum of magnitudes.
     Numbers,
-    /// By the sum of the norms of its filters, each times the root of how many numbers it has.
-    Filters,
+    /// By the sum of the norms of its filters, each times the root of how many numbers it has. The
+    /// tensor may have more, which are 0, where channels are padded.
+    Filters { numbers: u64 },
 }
 
 /// The parameters of a graph that become small, by name.
@@ -48,13 +49,17 @@ fn small(graph: &Graph, shrink: Shrink) -> BTreeMap<String, Small> {
         let rows = channels.of_parameter(id, 0);
         rows.is_some_and(|rows| rows.iter().all(|channel| !fixed[channel.index()]))
     };
-    let (role, small) = match shrink {
+    let role = match shrink {
         Shrink::None => return BTreeMap::new(),
-        Shrink::Scales => (Role::Scale, Small::Numbers),
-        Shrink::Filters => (Role::Weight, Small::Filters),
+        Shrink::Scales => Role::Scale,
+        Shrink::Filters => Role::Weight,
     };
     let parameters = graph.parameters().filter(|(id, p)| p.role == role && free(*id));
-    parameters.map(|(_, p)| (p.name.to_string(), small)).collect()
+    let small = |p: &Parameter| match role {
+        Role::Weight => Small::Filters { numbers: p.elements() / u64::from(p.shape[0]) },
+        _ => Small::Numbers,
+    };
+    parameters.map(|(_, p)| (p.name.to_string(), small(p))).collect()
 }
 
 /// Refuses a penalty of something that a graph does not have.
@@ -137,13 +142,13 @@ impl Shaping {
                 let left = tensor.clone().abs().sub_scalar(step as f32).clamp_min(0.0);
                 tensor.sign() * left
             }
-            Small::Filters => {
+            Small::Filters { numbers } => {
                 let rows = shape[0];
                 let size = shape.iter().product::<usize>() / rows.max(1);
                 let filters: Tensor<2> = tensor.reshape([rows, size]);
                 let norms = (filters.clone() * filters.clone()).sum_dim(1).sqrt();
                 let lost = norms.clamp_min(LEAST_NORM).recip();
-                let lost = lost.mul_scalar((step * (size as f64).sqrt()) as f32);
+                let lost = lost.mul_scalar((step * (*numbers as f64).sqrt()) as f32);
                 let left = lost.neg().add_scalar(1.0).clamp_min(0.0);
                 (filters * left).reshape(shape)
             }
@@ -180,17 +185,18 @@ mod tests {
         for shrink in [Shrink::Scales, Shrink::Filters] {
             let mut shaping = Shaping::default();
             shaping.shrink(&graph, &network, (shrink, by));
-            let id = *shaping.small.keys().next().unwrap();
+            let (&id, &(small, _)) = shaping.small.iter().next().unwrap();
             let shaped = shaping.shaped(id, Tensor::<2>::from_data(rows, &Device::flex()), rate);
             let shaped = shaped.into_data().try_into_vec::<f32>().unwrap();
             for (row, got) in rows.iter().zip(shaped.chunks(3)) {
                 let row = row.map(f64::from);
-                let expected: Vec<f64> = match shrink {
-                    Shrink::Scales => {
+                let expected: Vec<f64> = match small {
+                    Small::Numbers => {
                         row.iter().flat_map(|x| nearest(&[*x], rate * by, |x| x[0].abs())).collect()
                     }
-                    _ => nearest(&row, rate * by, |x| {
-                        3.0f64.sqrt() * x.iter().map(|x| x * x).sum::<f64>().sqrt()
+                    // Of the layer, whatever the size of the tensor.
+                    Small::Filters { numbers } => nearest(&row, rate * by, |x| {
+                        (numbers as f64).sqrt() * x.iter().map(|x| x * x).sum::<f64>().sqrt()
                     }),
                 };
                 for (got, expected) in got.iter().zip(expected) {

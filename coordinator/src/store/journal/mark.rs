@@ -74,7 +74,9 @@ impl Marks {
     /// # Errors
     /// If that failed.
     pub fn sync(&mut self, file: &File) -> io::Result<()> {
-        if !self.synced {
+        if let Some(place) = self.newest.filter(|_| !self.synced) {
+            // Once more, because after a sync that failed the system takes it for written.
+            file.write_all_at(&slot(self.number, place), self.next as u64 * SLOT_DISTANCE)?;
             file.sync_data()?;
             self.synced = true;
             self.next = 1 - self.next;

@@ -143,21 +143,17 @@ impl Journal {
             opened => opened?,
         };
         let (end, has_torn_tail) = check(&path, &log, marked)?;
-        if has_torn_tail && access == Access::Write {
-            let bytes = log.metadata().map_err(at(&path))?.len().saturating_sub(end.offset);
-            tracing::warn!(
-                "{} ends with {bytes} bytes that are no whole entry: a write that was cut short \
-                 before it was acknowledged; they are dropped",
-                path.display()
-            );
-        }
         if access == Access::Write {
+            if has_torn_tail {
+                drop_torn_tail(&path, &log, end.offset)?;
+            }
             // An append that was cut off before it was marked is whole, and is kept. After a crash
             // in a change of generation, the older slot may name the file before.
-            if end != marked || !marks.whole || generations(folder)?.len() > 1 {
+            if end != marked {
                 write_again(&log, marked.offset..end.offset).map_err(at(&path))?;
-                marks.write_both(&mark, end).map_err(at(&mark_path))?;
             }
+            // Both, because what was marked last need not have been synced.
+            marks.write_both(&mark, end).map_err(at(&mark_path))?;
             remove_others(folder, end.generation)?;
         }
         let folder = folder.to_owned();
@@ -168,7 +164,7 @@ impl Journal {
             mark,
             marks,
             end,
-            has_torn_tail,
+            has_torn_tail: has_torn_tail && access == Access::Read,
             unmarked: None,
             failed: false,
         })
@@ -279,6 +275,9 @@ impl Journal {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.has_torn_tail {
             self.log.set_len(self.end.offset)?;
+            // Apart from what follows: else a crash could leave the beginning of that before the
+            // rest of this, which looks like damage.
+            self.log.sync_all()?;
         }
         self.has_torn_tail = true;
         self.log.write_all_at(bytes, self.end.offset)?;
@@ -596,6 +595,8 @@ fn scanner(
 /// Reads the whole file. Returns the place after its last entry, and whether bytes follow it that
 /// are not an entry.
 fn check(path: &Path, log: &File, marked: Place) -> Result<(Place, bool), StoreError> {
+    // What another process appends meanwhile says nothing of what was there before.
+    let length = log.metadata().map_err(at(path))?.len();
     let mut scanner = scanner(path, log, marked)?;
     let mut is_marked = scanner.place() == marked;
     loop {
@@ -614,7 +615,9 @@ fn check(path: &Path, log: &File, marked: Place) -> Result<(Place, bool), StoreE
             Next::Flaw(flaw) => (flaw, true),
         };
         let is_cut_short = match flaw {
-            Flaw::Cut | Flaw::Checksum => !more_follows(log, before.offset).map_err(at(path))?,
+            Flaw::Cut | Flaw::Checksum => {
+                !more_follows(log, before.offset, length).map_err(at(path))?
+            }
             // Whole, and written by a later version.
             Flaw::Layout(_) | Flaw::Header | Flaw::Version(_) => false,
         };
@@ -625,15 +628,27 @@ fn check(path: &Path, log: &File, marked: Place) -> Result<(Place, bool), StoreE
     }
 }
 
-/// Whether more follows the entry at `offset`, which is not whole. A write begins only when all
-/// before it is durable, so an entry that something follows was not cut short.
-fn more_follows(log: &File, offset: u64) -> io::Result<bool> {
+/// Whether more follows the entry at `offset`, which is not whole, in a file of this length. A
+/// write begins only when all before it is durable, so an entry that something follows was not cut
+/// short.
+fn more_follows(log: &File, offset: u64, length: u64) -> io::Result<bool> {
     let mut prefix = [0; entry::PREFIX_BYTES];
     let end = match log.read_exact_at(&mut prefix, offset) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
         read => read.map(|()| entry::claimed_end(offset, &prefix))?,
     };
-    Ok(end.is_some_and(|end| log.metadata().is_ok_and(|file| end < file.len())))
+    Ok(end.is_some_and(|end| end < length))
+}
+
+/// Cuts off what is left of a write that was cut short, durably.
+fn drop_torn_tail(path: &Path, log: &File, from: u64) -> Result<(), StoreError> {
+    let bytes = log.metadata().map_err(at(path))?.len().saturating_sub(from);
+    tracing::warn!(
+        "{} ends with {bytes} bytes that are no whole entry: a write that was cut short before it \
+         was acknowledged; they are dropped",
+        path.display()
+    );
+    log.set_len(from).and_then(|()| log.sync_all()).map_err(at(path))
 }
 
 fn damaged(path: &Path, after: Place, flaw: Flaw, marked: Place) -> StoreError {

@@ -84,7 +84,7 @@ fn whole_part(folder: &Path, generation: u64) -> Result<WholePart, StoreError> {
     let end = last_whole(scanner.map_err(|_| at(&path)(io::ErrorKind::InvalidData.into()))?)
         .map_err(at(&path))?;
     let length = file.metadata().map_err(at(&path))?.len();
-    let more = more_follows(&file, end.offset).map_err(at(&path))?;
+    let more = more_follows(&file, end.offset, length).map_err(at(&path))?;
     let mut cut = None;
     if length > end.offset {
         let name = |number: u32| format!("{generation}.log.cut-at-{}.{number}", end.offset);

@@ -102,6 +102,10 @@ impl<'a> Layer<'a> {
         if parameters.filter(|other| **other == weight).count() > 1 {
             return None;
         }
+        // A sign is no choice between two levels.
+        if quantization.is_signs(weight) {
+            return None;
+        }
         let most = f32::from(quantization.largest(weight));
         let node = graph.node(id);
         let conv = match &node.op {

@@ -426,9 +426,9 @@ impl Lowering<'_> {
             }
         }
         let layer = match integer_layer(site) {
-            Err(LowerError::NotQuantized { .. } | LowerError::Overflow { .. })
-                if self.is_partial() =>
-            {
+            Err(LowerError::NotQuantized { .. }) if self.is_partial() => Integer::None,
+            // In fp32, signs would be the real numbers behind them: another network.
+            Err(LowerError::Overflow { .. }) if self.is_partial() && !site.has_signs() => {
                 Integer::None
             }
             other => other?,
@@ -587,6 +587,12 @@ impl<'a> Site<'a> {
             Some(Clip::RELU6) => edge::Activation::Relu6,
             Some(Clip { low, high }) => edge::Activation::Clip { low, high },
         }
+    }
+
+    /// Whether the weight is the signs of its numbers, in integers.
+    fn has_signs(&self) -> bool {
+        let weight = self.node.parameters.first();
+        self.quantization.zip(weight).is_some_and(|(q, &weight)| q.is_signs(weight))
     }
 
     /// The weight and the bias in integers, the bias at scale `input scale * weight scale`.
