@@ -380,7 +380,7 @@ fn open(config: &ServeConfig, listen: SocketAddr) -> Result<Opened, ServeError> 
     let core = restore(core_config, &mut store)?;
     // A coordinator for one question does not live long enough to write a journal again.
     if config.announce {
-        store.compact_if_useful()?;
+        store.compact_if_useful();
     }
     let stages = store.stages();
     let (core, thread) = runtime::spawn(core, store, start, space).map_err(ServeError::Thread)?;

@@ -70,6 +70,36 @@ impl Layouts {
     }
 }
 
+/// What is known of a log that could not be written again.
+#[derive(Debug, Default)]
+pub struct Failures {
+    /// Bytes that the log must have before that is tried again.
+    pub wait_for: u64,
+    /// Why it failed last.
+    cause: Option<String>,
+}
+
+impl Failures {
+    /// Notes that a log of so many bytes could not be written again. The next try comes when it has
+    /// doubled, so that the work stays in proportion to its growth. Whether this cause is new.
+    pub fn note(&mut self, bytes: u64, cause: String) -> bool {
+        self.wait_for = bytes.saturating_mul(2);
+        let is_new = self.cause.as_ref() != Some(&cause);
+        self.cause = Some(cause);
+        is_new
+    }
+
+    /// Notes that it was written again. Whether it had failed before.
+    pub fn end(&mut self) -> bool {
+        std::mem::take(self).cause.is_some()
+    }
+
+    /// Whether a log of so many bytes is to be tried.
+    pub fn allow(&self, bytes: u64) -> bool {
+        bytes >= self.wait_for
+    }
+}
+
 /// The lives of studies, from creation to deletion, in the order of their creation. A name can have
 /// several lives.
 #[derive(Debug, Default)]
@@ -143,5 +173,23 @@ fn step(by_name: &mut HashMap<StudyName, usize>, next: usize, record: &Record) -
             Some(life)
         }
         _ => by_name.get(study).copied(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once_and_the_log_has_to_double() {
+        let mut failures = Failures::default();
+        assert!(failures.allow(0) && !failures.end());
+        assert!(failures.note(100, "no room".to_owned()));
+        assert!(!failures.allow(199) && failures.allow(200));
+        assert!(!failures.note(200, "no room".to_owned()));
+        assert!(!failures.allow(399) && failures.allow(400));
+        assert!(failures.note(400, "too many files".to_owned()));
+        assert!(failures.end() && failures.allow(1));
+        assert!(failures.note(100, "too many files".to_owned()));
     }
 }

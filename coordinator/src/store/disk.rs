@@ -5,16 +5,18 @@
 //! ([`compaction`](super::compaction)), when it is opened and when a study is deleted. A log that
 //! was mostly appended little by little is written again as blocks of many records, by another
 //! thread, while appends go on; once that is done, what was appended meanwhile is added, and the
-//! new file takes the place of the old one.
+//! new file takes the place of the old one. If any of that fails, it goes on with the old one, which
+//! is whole, and tries again when it has doubled.
 //!
 //! A directory of an earlier version is read as it is. The first append writes its whole log to a
 //! journal, in the present format, and makes that durable. From then on `records/` holds no log,
 //! and a database of a format that earlier versions refuse takes its place. After a crash, the log
 //! is therefore either the whole old one or the whole journal.
 
+use std::fs;
 use std::path::Path;
 
-use super::compaction::{Layouts, Usage};
+use super::compaction::{Failures, Layouts, Usage};
 use super::journal::{self, Access, Journal, MarkProblem, NewLog, Presence};
 use super::offline::{has_journal, open_to_read};
 use super::old::{NEWEST, OldLog};
@@ -44,7 +46,23 @@ pub struct DiskStore {
     layouts: Layouts,
     pub(super) least_loose: u64,
     stages: StageStore,
+    /// Whether stages wait for the journal's file to be readable.
+    stages_wait: bool,
     pub(super) rewriting: Option<Rewriting>,
+    pub(super) rewriting_failures: Failures,
+    /// What takes the place of the journal, if it is not known whether it has done so.
+    replacing: Option<Replacing>,
+    /// Whether the last append failed. It may be on the disk nevertheless.
+    unfinished: bool,
+}
+
+/// A journal that was written again, and whose place could not be marked, or only in part.
+#[derive(Debug)]
+struct Replacing {
+    generation: u64,
+    usage: Usage,
+    layouts: Layouts,
+    places: Places,
 }
 
 /// Where the records are.
@@ -96,9 +114,21 @@ impl DiskStore {
         if let Log::Journal(journal) = &log {
             stages.read_from(journal.single_entries()?, Places::default());
         }
-        let (usage, layouts, rewriting) = Default::default();
-        let least_loose = LEAST_LOOSE;
-        Ok(Self { directory, log, usage, layouts, least_loose, stages, rewriting })
+        let (usage, layouts, rewriting, rewriting_failures, replacing) = Default::default();
+        let (stages_wait, unfinished) = Default::default();
+        Ok(Self {
+            directory,
+            log,
+            usage,
+            layouts,
+            least_loose: LEAST_LOOSE,
+            stages,
+            stages_wait,
+            rewriting,
+            rewriting_failures,
+            replacing,
+            unfinished,
+        })
     }
 
     /// What each pass of a trial's recipe did, of all trials that were read or appended.
@@ -108,21 +138,17 @@ impl DiskStore {
 
     /// Writes the journal again if most of it belongs to deleted studies, or begins to do so in
     /// another thread if most of it was appended little by little. It must have been read. If that
-    /// fails, for example on a full disk, it is logged, and the next opening tries again.
-    ///
-    /// # Errors
-    /// If it is not known which of the two is the journal now.
-    pub fn compact_if_useful(&mut self) -> Result<(), StoreError> {
-        let Log::Journal(journal) = &self.log else { return Ok(()) };
-        if !self.usage.is_mostly_unneeded() || self.directory.is_read_only() {
-            self.begin_to_rewrite();
-            return Ok(());
+    /// fails, for example on a full disk, it is logged, and tried again when the journal has doubled,
+    /// or by the next opening.
+    pub fn compact_if_useful(&mut self) {
+        let Log::Journal(journal) = &self.log else { return };
+        if !self.usage.is_mostly_unneeded() {
+            return self.begin_to_rewrite();
         }
-        if self.rewriting.is_some() {
-            return Ok(());
+        if self.may_rewrite(journal) {
+            let rewritten = Rewritten::of(journal);
+            self.adopt(rewritten);
         }
-        let rewritten = Rewritten::of(journal);
-        self.adopt(rewritten)
     }
 
     /// Begins to write the journal again in another thread, if that is worth while.
@@ -130,7 +156,7 @@ impl DiskStore {
         let Log::Journal(journal) = &self.log else { return };
         let useful =
             self.usage.is_mostly_unneeded() || self.layouts.are_mostly_loose(self.least_loose);
-        if !useful || self.directory.is_read_only() || self.rewriting.is_some() {
+        if !useful || !self.may_rewrite(journal) {
             return;
         }
         // The new file is at most about as long. What others need to go on must stay free.
@@ -144,48 +170,125 @@ impl DiskStore {
         }
     }
 
-    /// Goes on with the journal that another thread has written, if it is done.
-    fn adopt_rewritten(&mut self) -> Result<(), StoreError> {
-        match self.rewriting.take_if(|rewriting| rewriting.is_done()) {
-            Some(rewriting) => self.adopt(rewriting.result()),
-            None => Ok(()),
+    fn may_rewrite(&self, journal: &Journal) -> bool {
+        let idle = self.rewriting.is_none() && self.replacing.is_none();
+        idle && !self.directory.is_read_only()
+            && self.rewriting_failures.allow(journal.end().offset)
+    }
+
+    /// Puts what another thread has written in the journal's place, if it is done.
+    fn adopt_rewritten(&mut self) {
+        if let Some(rewriting) = self.rewriting.take_if(|rewriting| rewriting.is_done()) {
+            self.adopt(rewriting.result());
         }
     }
 
-    fn adopt(&mut self, rewritten: Result<Rewritten, StoreError>) -> Result<(), StoreError> {
-        let Log::Journal(journal) = &mut self.log else { return Ok(()) };
-        match rewritten.and_then(|rewritten| rewritten.with_rest_of(journal)) {
-            Ok(Whole { log, usage, layouts, places }) => {
-                journal.replace(log)?;
-                self.stages.read_from(journal.single_entries()?, places);
-                (self.usage, self.layouts) = (usage, layouts);
+    /// Puts a log that was written again in the journal's place. If that fails, it goes on with the
+    /// journal, which is whole.
+    fn adopt(&mut self, rewritten: Result<Rewritten, StoreError>) {
+        let Log::Journal(journal) = &mut self.log else { return };
+        let generation = journal.end().generation + 1;
+        let whole = match rewritten.and_then(|rewritten| rewritten.with_rest_of(journal)) {
+            Ok(whole) => whole,
+            Err(error) => return self.not_rewritten(&error),
+        };
+        let Whole { log, path: new, usage, layouts, places } = whole;
+        let replacing = Replacing { generation, usage, layouts, places };
+        match journal.replace(log) {
+            Ok(()) => self.replaced(replacing),
+            Err(error) => {
+                let folder = self.directory.path().join(journal::FOLDER);
+                if matches!(&error, StoreError::Io { path, .. } if *path == folder) {
+                    // Before the change, so the mark does not name it.
+                    let _ = fs::remove_file(new);
+                } else {
+                    self.replacing = Some(replacing);
+                }
+                self.not_rewritten(&error);
             }
-            Err(error) => self.not_rewritten(&error),
         }
-        Ok(())
     }
 
+    /// Notes that the journal has another file.
+    fn replaced(&mut self, now: Replacing) {
+        let Replacing { generation: _, usage, layouts, places } = now;
+        (self.usage, self.layouts) = (usage, layouts);
+        self.stages_are_at(places);
+        if self.rewriting_failures.end() {
+            tracing::warn!("the journal is written again, which had failed before");
+        }
+    }
+
+    /// Finds out which file the journal is, if a change of it failed half-way: the one that the mark
+    /// names. Both have all that was acknowledged.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] if there is no room: then it can be tried again.
+    fn end_replacing(&mut self) -> Result<(), StoreError> {
+        let Some(replacing) = self.replacing.take() else { return Ok(()) };
+        let folder = self.directory.path().join(journal::FOLDER);
+        match Journal::open(&folder, Access::Write) {
+            Ok(journal) => {
+                let is_new = journal.end().generation == replacing.generation;
+                self.log = Log::Journal(journal);
+                if is_new {
+                    self.replaced(replacing);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.replacing = Some(replacing);
+                Err(can_wait_for_room(error))
+            }
+        }
+    }
+
+    /// The journal's file, in which stages have these places, may have changed.
+    fn stages_are_at(&mut self, places: Places) {
+        let Log::Journal(journal) = &self.log else { return };
+        match journal.single_entries() {
+            Ok(entries) => self.stages.read_from(entries, places),
+            Err(error) => {
+                tracing::warn!("trials are shown without their stages for now: {error}");
+                self.stages.wait_for(places);
+                self.stages_wait = true;
+            }
+        }
+    }
+
+    /// Lets stages be read as soon as the file can be.
+    fn read_stages_again(&mut self) {
+        if self.stages_wait
+            && let Log::Journal(journal) = &self.log
+            && let Ok(entries) = journal.single_entries()
+        {
+            self.stages.go_on(entries);
+            self.stages_wait = false;
+        }
+    }
+
+    /// Says it once for each cause.
     fn not_rewritten(&mut self, error: &StoreError) {
-        tracing::warn!("failed to write the journal again: {error}");
-        // Not at every append.
-        (self.usage, self.layouts) = Default::default();
+        let Log::Journal(journal) = &self.log else { return };
+        if self.rewriting_failures.note(journal.end().offset, error.to_string()) {
+            let path = journal.path();
+            tracing::warn!(
+                "failed to write the journal again, so it goes on as it is: {error}; this is tried \
+                 again when {} has doubled",
+                path.display()
+            );
+        }
     }
 
     /// The journal. Moves an old log to a new one first.
     fn journal(&mut self) -> Result<&mut Journal, StoreError> {
         if let Log::Old(old) = &self.log {
             let folder = self.directory.path().join(journal::FOLDER);
-            let log = written_again(old, &folder).map_err(|error| match error {
-                // The old log is still the log, and the next try begins a new file.
-                StoreError::Io { path, source } if is_out_of_space(&source) => {
-                    StoreError::Full { path, source }
-                }
-                other => other,
-            })?;
+            // The old log is still the log, and the next try begins a new file.
+            let log = written_again(old, &folder).map_err(can_wait_for_room)?;
             // From here on, the journal is the log. The stages so far stay in memory.
-            let journal = Journal::create(&folder, log)?;
-            self.stages.read_from(journal.single_entries()?, Places::default());
-            self.log = Log::Journal(journal);
+            self.log = Log::Journal(Journal::create(&folder, log)?);
+            self.stages_are_at(Places::default());
             beside_journal(self.directory.path())?;
         }
         match &mut self.log {
@@ -200,30 +303,47 @@ impl Store for DiskStore {
         if records.is_empty() {
             return Ok(());
         }
-        self.adopt_rewritten()?;
+        self.end_replacing()?;
+        // An append that is tried again may be in this file already.
+        if !self.unfinished {
+            self.adopt_rewritten();
+            self.end_replacing()?;
+        }
+        self.read_stages_again();
         let bytes = format::encode(records)?;
         let journal = self.journal()?;
         let begin = journal.end().offset;
-        journal.append(format::LAYOUT, records.len(), &bytes)?;
+        let appended = journal.append(format::LAYOUT, records.len(), &bytes);
         let end = journal.end().offset;
+        self.unfinished = appended.is_err();
+        if let Err(error) = appended {
+            // Records need the room more.
+            if let Some(rewriting) = self.rewriting.take() {
+                rewriting.stop();
+                self.not_rewritten(&error);
+            }
+            return Err(error);
+        }
         records.iter().for_each(|record| self.usage.note(record));
         self.layouts.note(false, end - begin);
         self.stages.note(begin, records);
         if end <= COMPACTED_AT_ONCE {
-            return self.compact_if_useful();
+            self.compact_if_useful();
+        } else {
+            self.begin_to_rewrite();
         }
-        self.begin_to_rewrite();
         Ok(())
     }
 
     fn is_settled(&self) -> bool {
         match &self.log {
-            Log::Journal(journal) => journal.is_mark_synced(),
+            Log::Journal(journal) => journal.is_mark_synced() && self.replacing.is_none(),
             Log::Old(_) => true,
         }
     }
 
     fn settle(&mut self) -> Result<(), StoreError> {
+        self.end_replacing()?;
         match &mut self.log {
             Log::Journal(journal) => journal.sync_mark(),
             Log::Old(_) => Ok(()),
@@ -266,9 +386,22 @@ impl Store for DiskStore {
 impl Drop for DiskStore {
     fn drop(&mut self) {
         // Before the directory is given up, which another process may then write to.
+        if !self.unfinished && self.replacing.is_none() {
+            self.adopt_rewritten();
+        }
         if let Some(rewriting) = self.rewriting.take() {
             rewriting.stop();
         }
+    }
+}
+
+/// The error as one that ends by itself, if the disk is full.
+fn can_wait_for_room(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Io { path, source } if is_out_of_space(&source) => {
+            StoreError::Full { path, source }
+        }
+        other => other,
     }
 }
 
@@ -289,8 +422,6 @@ fn written_again(old: &OldLog, folder: &Path) -> Result<journal::FinishedLog, St
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::super::format::appends_of_layout_1;
     use super::super::sled::{NEW_DATABASE, OLD_DATABASE};
     use super::super::{old, sled};
@@ -540,10 +671,10 @@ mod tests {
         drop(store);
         let before = log_bytes(dir.path());
         let mut store = open(dir.path()).unwrap();
-        store.compact_if_useful().unwrap();
+        store.compact_if_useful();
         assert_eq!(log_bytes(dir.path()), before);
         assert_eq!(read(&mut store).len(), 1002);
-        store.compact_if_useful().unwrap();
+        store.compact_if_useful();
         assert_eq!(read(&mut store).len(), 2);
         assert!(log_bytes(dir.path()) < before / 10);
     }

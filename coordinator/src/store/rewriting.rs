@@ -2,6 +2,7 @@
 //! in a thread of its own while appends go on. Puts nothing in the journal's place.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -39,6 +40,7 @@ pub struct Rewritten {
 #[derive(Debug)]
 pub struct Whole {
     pub log: FinishedLog,
+    pub path: PathBuf,
     pub usage: Usage,
     pub layouts: Layouts,
     pub places: Places,
@@ -51,12 +53,18 @@ impl Rewriting {
     /// If it cannot be read, or there can be no more files or threads.
     pub fn begin(journal: &Journal) -> Result<Self, StoreError> {
         let (entries, log) = (Self::entries(journal)?, journal.next_log()?);
+        let path = log.path().to_owned();
         let stop = Arc::<AtomicBool>::default();
         let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("compaction".to_owned());
         let thread = thread.spawn(move || rewritten(entries, log, &stopped));
-        let thread = thread.map_err(|source| StoreError::Io { path: journal.path(), source })?;
-        Ok(Self { thread, stop })
+        match thread {
+            Ok(thread) => Ok(Self { thread, stop }),
+            Err(source) => {
+                let _ = fs::remove_file(&path);
+                Err(StoreError::Io { path, source })
+            }
+        }
     }
 
     /// The entries, for each of the two times that they are read.
@@ -179,7 +187,7 @@ impl Rewritten {
             log.finish()
         };
         match add_rest() {
-            Ok(log) => Ok(Whole { log, usage, layouts, places }),
+            Ok(log) => Ok(Whole { log, path, usage, layouts, places }),
             Err(error) => {
                 let _ = fs::remove_file(&path);
                 Err(error)
@@ -198,7 +206,7 @@ mod tests {
         TrainedTrial, TrialNumber, WorkerId,
     };
 
-    use super::super::journal::{FOLDER, generations};
+    use super::super::journal::{FOLDER, generations, mark_path};
     use super::super::{DataDir, DiskStore, Store as _};
     use super::*;
     use crate::core::StagesKey;
@@ -306,9 +314,148 @@ mod tests {
             store.append(&records(trials)).unwrap();
             trials += 1;
         }
+        // It may be done by chance.
         drop(store);
-        assert_eq!(generation(dir.path()), [1]);
+        let generations = generation(dir.path());
+        assert!([[1], [2]].iter().any(|one| generations == one), "{generations:?}");
         has_all(&mut open(dir.path()), trials);
+    }
+
+    /// Appends until the journal is being written again, and waits for the end of that.
+    fn until_rewritten(store: &mut DiskStore, trials: &mut u32) {
+        while store.rewriting.as_ref().is_none_or(|rewriting| !rewriting.is_done()) {
+            assert!(*trials < 100_000, "it was never written again");
+            if store.rewriting.is_none() {
+                store.append(&records(*trials)).unwrap();
+                *trials += 1;
+            }
+        }
+    }
+
+    #[test]
+    fn a_journal_that_was_written_again_when_the_store_is_closed_takes_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, mut trials) = (open(dir.path()), 0);
+        until_rewritten(&mut store, &mut trials);
+        drop(store);
+        assert_eq!(generation(dir.path()), [2]);
+        has_all(&mut open(dir.path()), trials);
+    }
+
+    fn log_bytes(path: &Path) -> u64 {
+        fs::metadata(path.join(FOLDER).join("1.log")).unwrap().len()
+    }
+
+    #[test]
+    fn after_a_failure_it_waits_until_the_journal_has_doubled() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(dir.path());
+        // The new file cannot be made.
+        let in_its_way = dir.path().join(FOLDER).join("2.log");
+        fs::create_dir(&in_its_way).unwrap();
+        let (mut trials, mut failed_at, mut waits_for) = (0, Vec::new(), 0);
+        while failed_at.len() < 3 {
+            assert!(trials < 10_000, "it was tried {} times", failed_at.len());
+            store.append(&records(trials)).unwrap();
+            trials += 1;
+            if std::mem::replace(&mut waits_for, store.rewriting_failures.wait_for) != waits_for {
+                failed_at.push(log_bytes(dir.path()));
+            }
+        }
+        for pair in failed_at.windows(2) {
+            assert!(pair[1] >= 2 * pair[0], "{failed_at:?}");
+        }
+        fs::remove_dir(&in_its_way).unwrap();
+        until_rewritten(&mut store, &mut trials);
+        has_all(&mut store, trials);
+        drop(store);
+        assert_eq!(generation(dir.path()), [2]);
+        has_all(&mut open(dir.path()), trials);
+    }
+
+    /// The last step before the change of files fails.
+    #[test]
+    fn a_journal_whose_folder_cannot_be_synced_goes_on_in_its_old_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, mut trials) = (open(dir.path()), 0);
+        until_rewritten(&mut store, &mut trials);
+        let (folder, away) = (dir.path().join(FOLDER), dir.path().join("away"));
+        fs::rename(&folder, &away).unwrap();
+        for _ in 0..3 {
+            store.append(&records(trials)).unwrap();
+            trials += 1;
+        }
+        fs::rename(&away, &folder).unwrap();
+        has_all(&mut store, trials);
+        drop(store);
+        has_all(&mut open(dir.path()), trials);
+        assert_eq!(generation(dir.path()), [1]);
+    }
+
+    /// The mark's file in memory, where writes to it can be forbidden for good.
+    #[cfg(target_os = "linux")]
+    struct MarkInMemory {
+        file: fs::File,
+        path: std::path::PathBuf,
+    }
+
+    #[cfg(target_os = "linux")]
+    impl MarkInMemory {
+        fn instead_of(path: std::path::PathBuf) -> Self {
+            use std::os::fd::AsRawFd as _;
+            let flags = rustix::fs::MemfdFlags::ALLOW_SEALING;
+            let file = fs::File::from(rustix::fs::memfd_create("acknowledged", flags).unwrap());
+            let here = format!("/proc/self/fd/{}", file.as_raw_fd());
+            fs::copy(&path, &here).unwrap();
+            fs::remove_file(&path).unwrap();
+            std::os::unix::fs::symlink(here, &path).unwrap();
+            Self { file, path }
+        }
+
+        fn forbid_writes(&self) {
+            rustix::fs::fcntl_add_seals(&self.file, rustix::fs::SealFlags::WRITE).unwrap();
+        }
+
+        /// Puts what was written to it in its place on the disk.
+        fn to_disk(&self) {
+            let bytes = fs::read(&self.path).unwrap();
+            fs::remove_file(&self.path).unwrap();
+            fs::write(&self.path, bytes).unwrap();
+        }
+    }
+
+    /// Then it is not known which file the journal is, and it finds out as at a start.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_journal_whose_place_could_not_be_marked_goes_on_with_the_file_that_the_mark_names() {
+        for later in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            drop(open(dir.path()));
+            let mark = MarkInMemory::instead_of(mark_path(&dir.path().join(FOLDER)));
+            let (mut store, mut trials) = (open(dir.path()), 0);
+            until_rewritten(&mut store, &mut trials);
+            mark.forbid_writes();
+            if later {
+                // Nothing is acknowledged as long as that cannot be found out.
+                let refused = store.append(&records(trials)).unwrap_err();
+                assert!(matches!(refused, StoreError::Io { .. }), "{refused}");
+                assert_eq!(generation(dir.path()), [1, 2]);
+                mark.to_disk();
+                drop(store);
+                has_all(&mut open(dir.path()), trials);
+                continue;
+            }
+            mark.to_disk();
+            for _ in 0..3 {
+                store.append(&records(trials)).unwrap();
+                trials += 1;
+            }
+            has_all(&mut store, trials);
+            assert_eq!(generation(dir.path()), [1]);
+            store.settle().unwrap();
+            drop(store);
+            has_all(&mut open(dir.path()), trials);
+        }
     }
 
     #[test]
@@ -321,7 +468,7 @@ mod tests {
         for expected in [2, 2] {
             let mut store = open(dir.path());
             has_all(&mut store, 2000);
-            store.compact_if_useful().unwrap();
+            store.compact_if_useful();
             while store.rewriting.as_ref().is_some_and(|rewriting| !rewriting.is_done()) {
                 std::thread::sleep(Duration::from_millis(1));
             }

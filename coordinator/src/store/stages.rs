@@ -82,6 +82,17 @@ impl StageStore {
         self.read_with(Arc::new(entries), places);
     }
 
+    /// They have these places from now on, in a file that cannot be read yet.
+    pub fn wait_for(&self, places: Places) {
+        let mut known = self.known();
+        (known.entries, known.places, known.last) = (None, places, None);
+    }
+
+    /// Reads from this file from now on, for which it waited.
+    pub fn go_on(&self, entries: SingleEntries) {
+        self.known().entries = Some(Arc::new(entries));
+    }
+
     fn read_with(&self, entries: Arc<dyn ReadEntry>, places: Places) {
         let mut known = self.known();
         (known.entries, known.places, known.last) = (Some(entries), places, None);
