@@ -156,11 +156,11 @@ impl ArtifactService for Artifacts {
             return Err(Status::invalid_argument("an upload begins with the artifact's hash"));
         };
         let expected = hash(&bytes, "hash").map_err(|e| status::of_convert(&e))?;
-        self.space.check()?;
+        self.space.admit_artifact()?;
         let _turn = self.uploads.take().await?;
         parts.put_off(Instant::now());
         let store = self.store.clone();
-        let mut writer = blocking(move || store.begin()).await?;
+        let mut writer = storing(&self.space, move || store.begin()).await?;
         let mut size = 0;
         while let Some(part) = part(parts.next().await?)? {
             let chunk = match part {
@@ -176,13 +176,14 @@ impl ArtifactService for Artifacts {
             parts.count(chunk.len());
             size += chunk.len() as u64;
             self.check_size(expected, size)?;
-            writer = blocking(move || {
+            writer = storing(&self.space, move || {
                 writer.chunk(&chunk)?;
                 Ok::<ArtifactWriter, _>(writer)
             })
             .await?;
         }
-        let size = blocking(move || writer.finish(expected)).await?;
+        let size = storing(&self.space, move || writer.finish(expected)).await?;
+        self.space.artifact_stored();
         tracing::debug!("stored artifact {expected} of {size} bytes");
         Ok(Response::new(v1::UploadArtifactResponse { size }))
     }
@@ -314,6 +315,22 @@ pub(super) async fn blocking<T: Send + 'static>(
             Err(Status::internal(format!("access to an artifact's file was interrupted: {error}")))
         }
     }
+}
+
+/// The same for work that writes an artifact, for which there may be no room.
+pub(super) async fn storing<T: Send + 'static>(
+    space: &Space,
+    work: impl FnOnce() -> Result<T, ArtifactError> + Send + 'static,
+) -> Result<T, Status> {
+    let space = space.clone();
+    let work = move || {
+        work().inspect_err(|error| {
+            if error.is_out_of_space() {
+                space.artifact_without_room(error);
+            }
+        })
+    };
+    blocking(work).await
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod local;
 mod log;
 mod models;
 mod proposers;
+mod refusals;
 mod runtime;
 mod secrets;
 mod space;

@@ -3,17 +3,20 @@
 //! all, it answers nothing that would have to be stored. It goes on by itself.
 //!
 //! Two sources say it: [`Space::watch`] looks at the file system, and the core's thread says when a
-//! write had no room and when it succeeded. Each state is logged once when it begins and once when
-//! it ends.
+//! write had no room and when it succeeded. So do those that write artifacts, for which a quota may
+//! leave no room although the file system has some. Each state is logged once when it begins and
+//! once when it ends.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use super::refusals::Refusals;
 use crate::store::{Room, room};
 
 /// How often the file system is asked.
@@ -35,6 +38,7 @@ struct Shared {
     /// Free bytes below which it waits; `None` for the usual ones.
     mark: Option<u64>,
     state: watch::Sender<State>,
+    refusals: Mutex<Refusals>,
 }
 
 /// What is known of the room.
@@ -42,13 +46,17 @@ struct Shared {
 struct State {
     /// Set while there is too little.
     low: Option<Low>,
-    /// Whether the last write had no room.
-    full: bool,
+    /// How often a write was tried that has no room; 0 if the last one had some.
+    tries: u64,
 }
 
 impl State {
+    fn is_full(self) -> bool {
+        self.tries > 0
+    }
+
     fn is_short(self) -> bool {
-        self.low.is_some() || self.full
+        self.low.is_some() || self.is_full()
     }
 }
 
@@ -65,7 +73,8 @@ impl Space {
     /// 256 MiB, or a twentieth of a smaller file system.
     pub fn new(path: &Path, mark: Option<u64>) -> Self {
         let state = watch::Sender::new(State::default());
-        Self(Arc::new(Shared { path: path.to_owned(), mark, state }))
+        let refusals = Mutex::default();
+        Self(Arc::new(Shared { path: path.to_owned(), mark, state, refusals }))
     }
 
     /// Looks at the file system now. If it cannot be asked, nothing changes: then it fails
@@ -106,6 +115,7 @@ impl Space {
                 tracing::warn!("no tasks are handed out and no artifacts are taken: {why}");
             }
             (Some(_), None) => {
+                self.refusals().room_was_made();
                 let (path, free) = (self.0.path.display(), size(free));
                 tracing::warn!("tasks are handed out again: {free} are free in {path}");
             }
@@ -115,7 +125,7 @@ impl Space {
 
     /// Notes that a write had no room. It is tried again until it succeeds.
     pub fn no_room(&self, error: &dyn std::error::Error) {
-        if !self.change(|state| state.full = true).full {
+        if !self.change(|state| state.tries += 1).is_full() {
             tracing::error!(
                 "the disk is full, so nothing is acknowledged until there is room: {error}"
             );
@@ -124,10 +134,46 @@ impl Space {
 
     /// Notes that a write succeeded.
     pub fn wrote(&self) {
-        if self.state().full {
-            self.change(|state| state.full = false);
-            tracing::warn!("there is room again, and what waited is stored");
+        if self.state().is_full() {
+            let tries = self.change(|state| state.tries = 0).tries;
+            tracing::warn!("there is room again after {tries} tries, and what waited is stored");
         }
+    }
+
+    /// Notes that an artifact found no room. A few others are tried from time to time.
+    pub fn artifact_without_room(&self, error: &dyn std::error::Error) {
+        if self.refusals().failed(Instant::now()) {
+            tracing::error!(
+                "an artifact found no room, so only one is tried from time to time: {error}"
+            );
+        }
+    }
+
+    /// Notes that an artifact was stored.
+    pub fn artifact_stored(&self) {
+        let failed = self.refusals().stored();
+        if let Some(failed) = failed {
+            tracing::warn!("artifacts are stored again, after {failed} found no room");
+        }
+    }
+
+    /// Checks that an artifact may come, which has not begun.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` if there is too little room, or others have just found none.
+    pub fn admit_artifact(&self) -> Result<(), Status> {
+        self.check()?;
+        self.refusals().admit(Instant::now()).map_err(|wait| {
+            let (path, seconds) = (self.0.path.display(), wait.as_secs() + 1);
+            waits(&format!(
+                "artifacts found none in {path}, although the disk has some, perhaps because of a \
+                 quota; the next one is tried in {seconds} s"
+            ))
+        })
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.0.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether no tasks are to be handed out.
@@ -139,15 +185,15 @@ impl Space {
     pub fn shortage(&self) -> Option<String> {
         let path = self.0.path.display();
         match self.state() {
-            State { full: true, .. } => {
+            State { tries: 1.., .. } => {
                 Some(format!("the disk of {path} is full; it goes on when there is room"))
             }
-            State { low: Some(Low { free, wanted }), .. } => Some(format!(
+            State { low: Some(Low { free, wanted }), tries: 0 } => Some(format!(
                 "only {} are free in {path}; it goes on when there are {}",
                 size(free),
                 size(wanted)
             )),
-            State { low: None, full: false } => None,
+            State { low: None, tries: 0 } => None,
         }
     }
 
@@ -164,7 +210,7 @@ impl Space {
     /// # Errors
     /// `UNAVAILABLE` if the last write had no room.
     pub fn check_full(&self) -> Result<(), Status> {
-        if self.state().full { self.check() } else { Ok(()) }
+        if self.state().is_full() { self.check() } else { Ok(()) }
     }
 
     /// Completes once there is room. Dropping the future earlier loses nothing.

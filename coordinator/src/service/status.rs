@@ -7,7 +7,7 @@ use tonic::Status;
 
 use super::limits::fitting;
 use crate::core::Refusal;
-use crate::store::{ArtifactError, is_out_of_space};
+use crate::store::ArtifactError;
 
 /// A request that the core refused.
 pub fn of_refusal(refusal: &Refusal) -> Status {
@@ -54,8 +54,7 @@ pub fn of_artifact(error: &ArtifactError) -> Status {
         ArtifactError::Missing(_) => Status::not_found(text),
         ArtifactError::Mismatch { .. } | ArtifactError::Damaged { .. } => Status::data_loss(text),
         ArtifactError::Oversized { .. } => Status::invalid_argument(text),
-        ArtifactError::Io { source, .. } if is_out_of_space(source) => {
-            tracing::error!("the disk is full: {text}");
+        ArtifactError::Io { .. } if error.is_out_of_space() => {
             // Unavailable, so that workers keep what they have and try again.
             let text = "the coordinator's disk is full; make room in its data directory";
             Status::unavailable(text)

@@ -19,7 +19,7 @@ use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::artifacts::{Arriving, Artifacts, UPLOAD_CHUNK, blocking, idle};
+use super::artifacts::{Arriving, Artifacts, UPLOAD_CHUNK, blocking, idle, storing};
 use super::listener::Occasional;
 use super::runtime::stopping;
 use super::space::Space;
@@ -108,7 +108,7 @@ impl Artifacts {
         };
         let hash = hash(&bytes, "hash").map_err(|e| status::of_convert(&e))?;
         self.check_size(hash, size)?;
-        self.space.check()?;
+        self.space.admit_artifact()?;
         let turn = self.uploads.take().await?;
         let (sender, answers) = mpsc::channel(4);
         let (stop, space, idle) = (self.stop.clone(), self.space.clone(), self.idle);
@@ -163,7 +163,7 @@ impl Artifacts {
                 }
                 resumed => Ok(Some(resumed)),
             };
-            match blocking(resume).await? {
+            match storing(&self.space, resume).await? {
                 None => return Ok(Begun::Stored),
                 Some(Resumed::Going(partial)) => {
                     return Ok(Begun::At(partial, self.ongoing.begin(hash, uploader)));
@@ -186,7 +186,7 @@ impl Artifacts {
             true => Ok(None),
             false => store.arrive_beside(hash, size).map(Some),
         };
-        Ok(match blocking(beside).await? {
+        Ok(match storing(&self.space, beside).await? {
             None => Begun::Stored,
             Some(beside) => Begun::At(beside, CancellationToken::new()),
         })
@@ -229,7 +229,8 @@ async fn receive(
     loop {
         let stored = partial.stored();
         if partial.is_whole() {
-            blocking(move || partial.finish()).await?;
+            storing(space, move || partial.finish()).await?;
+            space.artifact_stored();
             tracing::debug!("stored an artifact of {stored} bytes");
             // The client may be gone; then it asks again.
             sender.send(stored, true).await?;
@@ -250,7 +251,7 @@ async fn receive(
         };
         space.check()?;
         arriving.count(chunk.len());
-        partial = blocking(move || {
+        partial = storing(space, move || {
             partial.chunk(&chunk)?;
             Ok(partial)
         })

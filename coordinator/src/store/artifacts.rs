@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use edgesmith_common::ArtifactHash;
 
 use super::directory::sync_directory;
+use super::is_out_of_space;
 
 /// The artifacts of one data directory. Clones share the same store, and it may be used from many
 /// threads.
@@ -88,6 +89,19 @@ pub enum ArtifactError {
         /// The operating system's error.
         source: io::Error,
     },
+}
+
+impl ArtifactError {
+    /// Whether there is no room for the artifact.
+    pub fn is_out_of_space(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => is_out_of_space(source),
+            Self::Missing(_)
+            | Self::Mismatch { .. }
+            | Self::Damaged { .. }
+            | Self::Oversized { .. } => false,
+        }
+    }
 }
 
 impl ArtifactStore {

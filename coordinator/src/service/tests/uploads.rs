@@ -288,3 +288,33 @@ async fn an_upload_whose_answers_nobody_reads_is_ended_and_keeps_what_has_come()
     let mut again = begin(&mut client, hash, bytes.len(), 1).await.unwrap();
     assert_eq!(again.answer().await.unwrap(), (400, false));
 }
+
+/// A quota leaves no room although the file system has some.
+#[tokio::test]
+async fn after_an_artifact_found_no_room_others_wait_and_one_is_tried() {
+    let (_directory, artifacts) = artifacts();
+    let space = artifacts.space.clone();
+    let mut client = client(artifacts).await;
+    let full = || {
+        let source = std::io::ErrorKind::QuotaExceeded.into();
+        Err::<(), _>(crate::store::ArtifactError::Io { path: "1.part".into(), source })
+    };
+    let refused = storing(&space, full).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(!space.is_short());
+    let (bytes, hash) = bytes(3000);
+    for uploader in [1, 2] {
+        let refused = begin(&mut client, hash, bytes.len(), uploader).await.err().unwrap();
+        assert_eq!(refused.code(), Code::Unavailable);
+        assert!(refused.message().contains("perhaps because of a quota"), "{refused}");
+    }
+    tokio::time::sleep(Duration::from_millis(1050)).await;
+    let mut tried = begin(&mut client, hash, bytes.len(), 1).await.unwrap();
+    assert_eq!(tried.answer().await.unwrap(), (0, false));
+    let (other, other_hash) = self::bytes(2000);
+    assert!(begin(&mut client, other_hash, other.len(), 2).await.is_err());
+    tried.chunk(&bytes);
+    assert_eq!(tried.answer().await.unwrap(), (3000, true));
+    let mut next = begin(&mut client, other_hash, other.len(), 2).await.unwrap();
+    assert_eq!(next.answer().await.unwrap(), (0, false));
+}
