@@ -3,7 +3,7 @@
 
 use edgesmith_common::{Target, TaskId};
 
-use super::Record;
+use super::record::Record;
 
 /// By kind of id, the lowest one that no record has used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

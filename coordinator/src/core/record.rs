@@ -10,7 +10,7 @@ use edgesmith_common::{
     Target, TaskId, TrainedTrial, TrialNumber, WorkerId,
 };
 
-use super::StagesKey;
+use super::stages::StagesKey;
 
 /// One change. `elapsed_ms` is how long the study had been running at the time of the record, in
 /// milliseconds, without pauses and without the time when no coordinator ran.

@@ -16,8 +16,8 @@ use super::point::point;
 use super::task::TaskKind;
 use super::teacher::Teacher;
 use super::trial::{Stage, Trial};
-use crate::core::record::Contradiction;
-use crate::core::{Record, StudyState, Time, TrialEnding};
+use crate::core::record::{Contradiction, Record, StudyState, TrialEnding};
+use crate::core::time::Time;
 
 /// Attempts that end, because their tasks are not needed any more.
 type Dropped = Vec<AttemptId>;

@@ -7,7 +7,7 @@ use super::data::Check;
 use super::task::TaskKind;
 use super::teacher::Teacher;
 use super::trial::{Stage, Trial};
-use crate::core::StudyState;
+use crate::core::record::StudyState;
 
 impl Study {
     /// Cross-checks what is counted, and what waits for what.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::core::Time;
+use crate::core::time::Time;
 
 /// The clock of a study. It stands still while the study does not run, which each method is told.
 #[derive(Debug, Clone, Copy)]

@@ -7,7 +7,7 @@ use super::Study;
 use super::task::{Queue, Task, TaskKind};
 use super::teacher::Teacher;
 use super::trial::{Stage, Trial};
-use crate::core::Time;
+use crate::core::time::Time;
 
 /// Trials that may still come.
 impl Study {

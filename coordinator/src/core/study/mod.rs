@@ -69,8 +69,8 @@ use self::latency::Predictors;
 use self::learner::Learner;
 use self::rungs::Rungs;
 use self::screening::Screening;
-use super::record::Contradiction;
-use super::{StudyState, Time};
+use super::record::{Contradiction, StudyState};
+use super::time::Time;
 use crate::controller::Controller;
 
 /// A study and everything that is known about it.

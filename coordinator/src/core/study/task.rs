@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use edgesmith_common::{AttemptId, Needs, Target, TaskId, TrialNumber};
 
-use crate::core::AttemptEnding;
-use crate::core::record::Contradiction;
+use crate::core::record::{AttemptEnding, Contradiction};
 
 /// What a task is for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -10,8 +10,8 @@ use edgesmith_search_space::Genotype;
 
 use super::kept::{Kept, Setups};
 use crate::controller::Part;
-use crate::core::record::Contradiction;
-use crate::core::{StagesKey, TrialEnding};
+use crate::core::record::{Contradiction, TrialEnding};
+use crate::core::stages::StagesKey;
 
 /// One candidate.
 #[derive(Debug, PartialEq)]

@@ -10,8 +10,8 @@ use edgesmith_common::{
 
 use super::kept::{Kept, Setups};
 use super::trial::{Stage, Trial};
-use crate::core::record::Contradiction;
-use crate::core::{StagesKey, TrialEnding};
+use crate::core::record::{Contradiction, TrialEnding};
+use crate::core::stages::StagesKey;
 
 /// All trials of a study.
 #[derive(Debug, Default)]

@@ -12,6 +12,7 @@ mod latency;
 mod leases;
 mod lifecycle;
 mod retry;
+mod rooms;
 mod rungs;
 mod scheduling;
 mod screening;

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use edgesmith_common::{AttemptId, StudyName, TaskId, WorkerId};
 
 use super::ended::Ended;
+use crate::core::event::RequestId;
 use crate::core::record::Contradiction;
-use crate::core::{RequestId, Time};
+use crate::core::time::Time;
 
 /// An attempt that is current.
 #[derive(Debug)]

@@ -15,8 +15,8 @@ use edgesmith_common::{AttemptId, Needs, StudyName, TaskId, WorkerId, WorkerInfo
 pub use attempts::{Attempt, Attempts};
 pub use waiting::{Line, Waiting};
 
-use super::Time;
 use super::study::Task;
+use super::time::Time;
 
 /// A connected worker.
 #[derive(Debug)]

@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, VecDeque};
 
 use edgesmith_common::WorkerId;
 
-use crate::core::{RequestId, Time};
+use crate::core::event::RequestId;
+use crate::core::time::Time;
 
 /// A lease request that waits for work.
 #[derive(Debug, Clone, Copy)]
