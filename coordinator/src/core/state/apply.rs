@@ -63,7 +63,7 @@ impl Core {
             Record::StudyRenamed { study, name } => self.rename(study, name),
             Record::StudyDeleted { study } => self.delete(study),
             Record::StudyStateChanged { study, state, .. } => {
-                let dropped = self.study_mut(study)?.apply(record, now)?;
+                let dropped = self.apply_to(study, record, now)?;
                 if state.is_ended() {
                     // What workers cannot do for it is in nobody's way any more.
                     self.workers.readmit(study);
@@ -71,7 +71,7 @@ impl Core {
                 self.drop_attempts(dropped)
             }
             Record::AttemptStarted { study, task, attempt, worker, .. } => {
-                self.study_mut(study)?.apply(record, now)?;
+                self.apply_to(study, record, now)?;
                 let expires = now.after(self.config.lease);
                 self.attempts.start(*attempt, study, *task, *worker, expires)?;
                 self.workers.hand(*worker, *attempt);
@@ -90,7 +90,7 @@ impl Core {
                 if (ended.study(), ended.task()) != (study, *task) {
                     return Err(format!("attempt {attempt} does not belong to task {task}"));
                 }
-                self.study_mut(study)?.apply(record, now)?;
+                self.apply_to(study, record, now)?;
                 Ok(())
             }
             Record::DataCheckWanted { study, .. }
@@ -116,7 +116,7 @@ impl Core {
             | Record::TaskGivenUp { study, .. }
             | Record::RungReached { study, .. }
             | Record::TrialPromoted { study, .. } => {
-                let dropped = self.study_mut(study)?.apply(record, now)?;
+                let dropped = self.apply_to(study, record, now)?;
                 self.drop_attempts(dropped)
             }
             // All that they say is in `next`.
@@ -175,8 +175,15 @@ impl Core {
         attempts.into_iter().try_for_each(|id| self.end_attempt(id, false).map(|_| ()))
     }
 
-    fn study_mut(&mut self, name: &StudyName) -> Result<&mut Study, Contradiction> {
-        self.studies.get_mut(name).ok_or_else(|| no_study(name))
+    /// Applies a record that is about what is in this study. Returns the attempts that end by it.
+    fn apply_to(
+        &mut self,
+        name: &StudyName,
+        record: &Record,
+        now: Time,
+    ) -> Result<Vec<AttemptId>, Contradiction> {
+        let study = self.studies.get_mut(name).ok_or_else(|| no_study(name))?;
+        study.apply(record, now).map_err(|why| format!("study {name}: {why}"))
     }
 }
 

@@ -148,16 +148,15 @@ impl Study {
     }
 
     fn change_state(&mut self, state: &StudyState) -> Result<Dropped, Contradiction> {
-        let name = &self.spec.name;
         if self.state.is_ended() && *state != StudyState::Running {
-            return Err(format!("study {name} has already ended"));
+            return Err("it has already ended".to_owned());
         }
         self.state = state.clone();
         if !state.is_ended() {
             return Ok(Vec::new());
         }
         if self.trials.unfinished() > 0 {
-            return Err(format!("study {name} ends with unfinished trials"));
+            return Err("it ends with unfinished trials".to_owned());
         }
         self.learner.rest();
         let left: Vec<TaskId> = self.tasks.iter().map(|(id, _)| id).collect();

@@ -1,6 +1,6 @@
 //! Studies: submitting, pausing, cancelling, deleting, ending.
 
-use edgesmith_common::{ArtifactHash, AttemptId, Fault, TrialState};
+use edgesmith_common::{ArtifactHash, AttemptId, Fault, TrialNumber, TrialState};
 
 use super::super::*;
 use super::builders::*;
@@ -404,9 +404,15 @@ fn records_with_a_gap_are_refused() {
     let mut twice = all.clone();
     twice.push(all[0].clone());
     assert_eq!(restore(&twice).err().unwrap().index, all.len());
-    let (task, attempt) = (edgesmith_common::TaskId(99), AttemptId(99));
+    let (task, attempt) = (TaskId(99), AttemptId(99));
     let ending = AttemptEnding::Lost;
-    let mut foreign = all;
-    foreign.push(Record::AttemptEnded { study, task, attempt, ending, elapsed_ms: 0 });
+    let mut foreign = all.clone();
+    let of = study.clone();
+    foreign.push(Record::AttemptEnded { study: of, task, attempt, ending, elapsed_ms: 0 });
     assert!(restore(&foreign).is_err());
+    // What is wrong is said with the study.
+    let mut unknown = all;
+    unknown.push(Record::TrialPromoted { study, number: TrialNumber(7), task });
+    let reason = restore(&unknown).err().unwrap().reason;
+    assert_eq!(reason, "study s: there is no trial 7");
 }
