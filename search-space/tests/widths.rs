@@ -128,7 +128,7 @@ fn each_layer_has_bits_of_its_own() {
     assert_eq!(quantizing.fp32, ["stem"]);
     assert_eq!(quantizing.widths.layer_bits, [("classifier".to_owned(), 1)]);
     assert_eq!(recipe.arithmetic(), Some(Arithmetic::Integers));
-    assert_eq!(recipe.to_string(), "int8 biases but stem classifier w1");
+    assert_eq!(recipe.to_string(), "int8 biases but stem classifier w1 qat 1");
     // Those that have the bits of all layers are not named.
     let picks = [("weight_bits", 1), ("layer.classifier", 1), ("activation_bits", 1)];
     let Candidate { recipe, .. } = decoded(&picks);
