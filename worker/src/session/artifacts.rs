@@ -10,24 +10,27 @@ use edgesmith_proto::v1::artifact_service_client::ArtifactServiceClient;
 use edgesmith_proto::v1::{
     DownloadArtifactRequest, UploadArtifactRequest, upload_artifact_request,
 };
-use tonic::Status;
 use tonic::body::Body;
 use tonic::client::GrpcService;
 use tonic::codegen::{Body as HttpBody, Bytes, StdError};
+use tonic::{Code, Status};
 
 use super::upload::Upload;
 
 /// Largest chunk that the protocol allows.
 const CHUNK_BYTES: usize = 1 << 20;
-/// How long to wait before an upload goes on after its connection broke.
+/// Number of tries of a transfer whose bytes arrive damaged.
+pub(super) const DAMAGED_TRIES: u32 = 3;
+/// How long to wait before a transfer goes on after its connection broke.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Uploads `bytes`. They are on the coordinator's disk when this returns. If the connection breaks,
-/// it goes on as long as each try brings something.
+/// Uploads `bytes`. They are on the coordinator's disk when this returns. If the connection breaks
+/// or the coordinator is restarted, it goes on as long as each try brings something. Bytes that were
+/// damaged on the way are sent again, a few times.
 ///
 /// # Errors
 /// The status of the coordinator or the connection; `DATA_LOSS` if the bytes were damaged on the
-/// way.
+/// way each time.
 pub async fn upload<T>(
     client: &mut ArtifactServiceClient<T>,
     bytes: Vec<u8>,
@@ -40,15 +43,44 @@ where
 {
     let hash = ArtifactHash::of(&bytes);
     let upload = Upload::new(hash, Arc::new(bytes));
-    let mut before = 0;
+    let (mut tries, mut before) = (Tries::default(), 0);
     while let Err(status) = upload.send(client).await {
-        if !is_broken(&status) || upload.stored() <= before {
-            return Err(status);
-        }
-        before = upload.stored();
+        let arrived = upload.arrived();
+        tries.after(status, arrived > before)?;
+        before = arrived;
         tokio::time::sleep(PAUSE).await;
     }
     Ok(hash)
+}
+
+/// The tries of one transfer.
+#[derive(Debug, Default)]
+struct Tries {
+    damaged: u32,
+}
+
+impl Tries {
+    /// Decides after a try, which may have brought something, whether there is another.
+    ///
+    /// # Errors
+    /// The status, if there is none.
+    fn after(&mut self, status: Status, brought: bool) -> Result<(), Status> {
+        match status.code() {
+            _ if is_broken(&status) && brought => Ok(()),
+            _ if is_broken(&status) => Err(status),
+            // It ended the transfer, as it does when it is restarted.
+            Code::Unavailable if brought => Ok(()),
+            Code::DataLoss => {
+                self.damaged += 1;
+                if self.damaged < DAMAGED_TRIES {
+                    return Ok(());
+                }
+                let text = format!("{}; so it was {DAMAGED_TRIES} times", status.message());
+                Err(Status::data_loss(text))
+            }
+            _ => Err(status),
+        }
+    }
 }
 
 /// Whether a status is of the connection, and not the coordinator's answer.
@@ -84,8 +116,9 @@ where
     Ok(())
 }
 
-/// Downloads the artifact of `hash`. If the connection breaks, it goes on as long as each try
-/// brings something.
+/// Downloads the artifact of `hash`. If the connection breaks or the coordinator is restarted, it
+/// goes on as long as each try brings something. Bytes that arrive damaged are fetched again, a few
+/// times.
 ///
 /// # Errors
 /// The status of the coordinator or the connection: `NOT_FOUND` if the artifact does not exist,
@@ -101,11 +134,9 @@ where
     <T::ResponseBody as HttpBody>::Error: Into<StdError> + Send,
 {
     let mut bytes = Vec::new();
-    let mut before = 0;
+    let (mut tries, mut before) = (Tries::default(), 0);
     while let Err(status) = download_rest(client, hash, &mut bytes).await {
-        if !is_broken(&status) || bytes.len() <= before {
-            return Err(status);
-        }
+        tries.after(status, bytes.len() > before)?;
         before = bytes.len();
         tokio::time::sleep(PAUSE).await;
     }

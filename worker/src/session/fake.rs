@@ -83,6 +83,8 @@ pub struct Book {
     pub partial: HashMap<Vec<u8>, Vec<u8>>,
     /// Bytes after which the next uploads, and chunks after which the next downloads, break off.
     pub breaks: VecDeque<usize>,
+    /// How many of the next uploads bring other bytes than they should.
+    pub damaged: u32,
     /// Why no tasks are handed out.
     pub waits: String,
     pub uploads: usize,
@@ -344,6 +346,13 @@ impl ArtifactService for Fake {
                 let bytes = fake.book().partial.get(&start.hash).cloned().unwrap_or_default();
                 let complete = bytes.len() as u64 == start.size;
                 let stored = bytes.len() as u64;
+                let damaged = complete && fake.book().damaged > 0;
+                if damaged {
+                    fake.book().damaged -= 1;
+                    fake.book().partial.remove(&start.hash);
+                    let _ = sender.send(Err(Status::data_loss("other bytes")));
+                    return;
+                }
                 if complete {
                     fake.note(|book| book.artifacts.insert(start.hash.clone(), bytes));
                 }

@@ -13,12 +13,10 @@ use super::cache::Cache;
 use super::connection::{Connection, describe};
 use edgesmith_common::AttemptError;
 
-use super::artifacts;
+use super::artifacts::{self, DAMAGED_TRIES};
 use super::upload::Upload;
 
 const CACHE_BYTES: usize = 64 << 20;
-/// Number of tries of a transfer whose bytes arrive damaged.
-const DAMAGED_TRIES: u32 = 3;
 /// Number of tries of a transfer that the coordinator answers with an error of its own. A full disk
 /// and too many transfers at once do not count, because they pass.
 const FAILED_TRIES: u32 = 6;

@@ -582,6 +582,41 @@ async fn artifacts_are_checked_and_old_coordinators_get_them_whole() {
     assert_eq!(damaged.code(), Code::DataLoss);
 }
 
+/// Commands upload and download over one connection, without a session that tries again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_sends_again_what_was_damaged_or_broken_off() {
+    let fake = Fake::new();
+    let life = fake.listen(None).await;
+    let mut client = ArtifactServiceClient::connect(life.url()).await.unwrap();
+    let bytes: Vec<u8> = (0..200_000).map(|i| (i % 251) as u8).collect();
+    let hash = ArtifactHash::of(&bytes);
+    // What was damaged is sent again from its beginning, and what broke off goes on.
+    fake.book().damaged = 1;
+    fake.book().breaks = [usize::MAX, 50_000].into();
+    assert_eq!(artifacts::upload(&mut client, bytes.clone()).await.unwrap(), hash);
+    assert!(fake.book().artifacts[hash.as_bytes().as_slice()] == bytes);
+    assert_eq!(fake.book().chunks.iter().sum::<usize>(), 2 * bytes.len());
+
+    fake.book().partial.clear();
+    fake.book().damaged = u32::MAX;
+    let damaged = artifacts::upload(&mut client, bytes.clone()).await.unwrap_err();
+    assert_eq!(damaged.code(), Code::DataLoss);
+    assert!(damaged.message().contains("so it was 3 times"), "{}", damaged.message());
+    // One that brings nothing is not tried again.
+    fake.book().breaks = [0].into();
+    let broken = artifacts::upload(&mut client, bytes.clone()).await.unwrap_err();
+    assert_eq!(broken.code(), Code::Unavailable);
+
+    fake.book().artifacts.insert(hash.as_bytes().to_vec(), b"wrong".to_vec());
+    let mending = fake.clone();
+    let right = bytes.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        mending.book().artifacts.insert(hash.as_bytes().to_vec(), right);
+    });
+    assert!(artifacts::download(&mut client, hash).await.unwrap() == bytes);
+}
+
 #[test]
 fn a_study_is_parsed_once() {
     let resolved = |text: &str| StudySpec::parse(text).unwrap().to_resolved();

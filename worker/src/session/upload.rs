@@ -42,19 +42,19 @@ pub struct Upload {
     bytes: Arc<Vec<u8>>,
     /// Chosen by chance, so that another client's upload of the same is told from this one's.
     uploader: u64,
-    /// The most bytes that the coordinator said it has.
-    stored: AtomicU64,
+    /// Bytes that arrived in all tries together.
+    arrived: AtomicU64,
 }
 
 impl Upload {
     /// An upload of `bytes`, whose hash is `hash`.
     pub fn new(hash: ArtifactHash, bytes: Arc<Vec<u8>>) -> Self {
-        Self { hash, bytes, uploader: by_chance(), stored: AtomicU64::new(0) }
+        Self { hash, bytes, uploader: by_chance(), arrived: AtomicU64::new(0) }
     }
 
-    /// How many bytes the coordinator has, as far as it said.
-    pub fn stored(&self) -> u64 {
-        self.stored.load(Ordering::Relaxed)
+    /// How many bytes have arrived in all tries together, as far as the coordinator said.
+    pub fn arrived(&self) -> u64 {
+        self.arrived.load(Ordering::Relaxed)
     }
 
     /// Sends what is missing. The artifact is on the coordinator's disk when this returns. After an
@@ -98,14 +98,15 @@ impl Upload {
         let messages = UnboundedReceiverStream::new(messages);
         let mut answers = client.resume_upload(messages).await?.into_inner();
         let (mut window, mut on_the_way) = (Window::new(), VecDeque::new());
-        // Where the next chunk begins; not known before the first answer.
-        let mut next = None;
+        // Where the next chunk begins, and what there was; not known before the first answer.
+        let (mut next, mut before) = (None, None);
         loop {
             let Some(answer) = answers.message().await? else {
                 return Err(Status::unavailable("the upload was cut off"));
             };
             let stored = answer.stored.min(size);
-            self.stored.store(stored, Ordering::Relaxed);
+            let came = stored.saturating_sub(before.replace(stored).unwrap_or(stored));
+            self.arrived.fetch_add(came, Ordering::Relaxed);
             if answer.complete {
                 return Ok(());
             }
