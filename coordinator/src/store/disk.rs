@@ -20,7 +20,7 @@ use super::compaction::{Failures, Layouts, Usage};
 use super::journal::{self, Access, Journal, MarkProblem, NewLog, Presence};
 use super::offline::{has_journal, open_to_read};
 use super::old::{NEWEST, OldLog};
-use super::records::{Decoded, Records, RecordsAhead, each};
+use super::records::{Decoded, Records, RecordsAhead, begins_with, each};
 use super::rewriting::{Rewriting, Rewritten, Whole};
 use super::sled::{BESIDE_JOURNAL, DATABASE, beside_journal, existing_database};
 use super::space::room;
@@ -92,7 +92,8 @@ impl DiskStore {
         let presence = journal::presence(&folder)?;
         if presence == Presence::Present {
             let journal = Journal::open(&folder, Access::Write)?;
-            beside_journal(directory.path())?;
+            // A crash may have left the old log there, and a user another one.
+            beside_journal(directory.path(), begins_with(&journal))?;
             return Self::with(directory, Log::Journal(journal));
         }
         let format = existing_database(&database)?.and_then(|(_, format)| format);
@@ -105,7 +106,7 @@ impl DiskStore {
             return Err(StoreError::Mark { path, problem: MarkProblem::Missing });
         }
         let journal = Journal::create(&folder, NewLog::create(&folder, 1)?.finish()?)?;
-        beside_journal(directory.path())?;
+        beside_journal(directory.path(), begins_with(&journal))?;
         Self::with(directory, Log::Journal(journal))
     }
 
@@ -289,7 +290,7 @@ impl DiskStore {
             // From here on, the journal is the log. The stages so far stay in memory.
             self.log = Log::Journal(Journal::create(&folder, log)?);
             self.stages_are_at(Places::default());
-            beside_journal(self.directory.path())?;
+            beside_journal(self.directory.path(), |_| Ok(true))?;
         }
         match &mut self.log {
             Log::Journal(journal) => Ok(journal),
@@ -519,6 +520,32 @@ mod tests {
             store.append(&[RECORD]).unwrap();
             is_moved(store, &before);
         }
+    }
+
+    /// A log of an earlier version beside a journal is removed only if it was moved there.
+    #[test]
+    fn a_log_that_was_not_moved_is_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        open(dir.path()).unwrap().append(&[RECORD]).unwrap();
+        let database = dir.path().join(DATABASE);
+        fs::remove_dir_all(&database).unwrap();
+        let other = Record::WorkerIdsReserved { below: 8 };
+        let log = |records: &[Record]| vec![format::encode(records).unwrap()];
+        old::tests::make(&database, 2, 2, &log(&[RECORD, other]));
+        for _ in 0..2 {
+            let refused = open(dir.path()).unwrap_err();
+            assert!(matches!(refused, StoreError::NotMoved { .. }), "{refused}");
+        }
+        // Nothing of it is missing.
+        fs::remove_dir_all(dir.path().join(journal::FOLDER)).unwrap();
+        assert_eq!(read(&mut open(dir.path()).unwrap()).len(), 2);
+
+        let dir = tempfile::tempdir().unwrap();
+        open(dir.path()).unwrap().append(&[RECORD]).unwrap();
+        let database = dir.path().join(DATABASE);
+        fs::remove_dir_all(&database).unwrap();
+        old::tests::make(&database, 2, 2, &log(&[RECORD]));
+        assert_eq!(read(&mut open(dir.path()).unwrap()), [RECORD]);
     }
 
     #[test]

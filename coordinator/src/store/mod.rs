@@ -202,6 +202,16 @@ pub enum StoreError {
         /// Why it cannot be read.
         source: FormatError,
     },
+    /// There are records of an earlier version beside a journal that does not have them.
+    #[error(
+        "the database in {path} holds records of an earlier version that the journal beside it \
+         does not have, or that cannot be read; move {path} to another data directory, or the \
+         journal"
+    )]
+    NotMoved {
+        /// Path of the database.
+        path: PathBuf,
+    },
     /// A record of an earlier version is unreadable.
     #[error("entry {sequence} of the database in {path} is damaged: {problem}")]
     OldDamaged {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::disk::WRITTEN_TOGETHER;
 use super::journal::{self, Access, Journal, MarkProblem, NewLog, Presence};
 use super::old::{NEWEST, OldLog};
-use super::records::{Records, each};
+use super::records::{Records, begins_with, each};
 use super::sled::{DATABASE, beside_journal, existing_database};
 use super::{DataDir, Replay, StoreError, format};
 use crate::core::UsedIds;
@@ -114,8 +114,8 @@ impl Copied {
         if let Some(id) = leave_out {
             reserve(&mut self.log, id)?;
         }
-        Journal::create(&self.to.join(journal::FOLDER), self.log)?;
-        beside_journal(&self.to).map(drop)
+        let journal = Journal::create(&self.to.join(journal::FOLDER), self.log)?;
+        beside_journal(&self.to, begins_with(&journal))
     }
 }
 
@@ -166,8 +166,8 @@ pub fn repair_journal(directory: &DataDir, leave_out: u64) -> Result<Repaired, S
     let journal::Cut { mut log, lost, cut } = journal::cut(&folder)?;
     let kept = log.end().records;
     reserve(&mut log, leave_out)?;
-    Journal::create(&folder, log)?;
-    beside_journal(directory.path())?;
+    let journal = Journal::create(&folder, log)?;
+    beside_journal(directory.path(), begins_with(&journal))?;
     Ok(Repaired { kept, lost, cut })
 }
 

@@ -38,7 +38,15 @@ impl OldLog {
     /// If it cannot be opened or has no log.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let database = |source| StoreError::Database { path: path.to_owned(), source };
-        let db = open_database(path).map_err(database)?;
+        Self::of(path, open_database(path).map_err(database)?)
+    }
+
+    /// The log in `db`, the database of `path`.
+    ///
+    /// # Errors
+    /// If it has no log.
+    pub fn of(path: &Path, db: ::sled::Db) -> Result<Self, StoreError> {
+        let database = |source| StoreError::Database { path: path.to_owned(), source };
         let named = db.get(LOG_KEY).map_err(database)?;
         if let Some(name) = &named
             && !db.tree_names().contains(name)

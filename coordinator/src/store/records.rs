@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
-use super::journal::Entries;
+use super::journal::{Entries, Journal};
 use super::{StoreError, format};
 use crate::core::Record;
 
@@ -66,6 +66,20 @@ impl Iterator for Records {
         let next = self.decode_next();
         self.failed = next.is_err();
         next.transpose()
+    }
+}
+
+/// Tells of other records whether a journal begins with them.
+pub fn begins_with(journal: &Journal) -> impl FnOnce(Vec<Record>) -> Result<bool, StoreError> {
+    |others| {
+        let mut records = each(Records::new(journal.entries()?));
+        for other in others {
+            match records.next().transpose()? {
+                Some(record) if record == other => {}
+                Some(_) | None => return Ok(false),
+            }
+        }
+        Ok(true)
     }
 }
 

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use super::StoreError;
 use super::directory::sync_directory;
-use super::old::{FIRST_LOG, NEWEST};
+use super::old::{FIRST_LOG, NEWEST, OldLog};
+use crate::core::Record;
 
 /// The format of a database beside a journal. Programs that do not know journals refuse it, so that
 /// they do not take the directory for an empty one.
@@ -65,11 +66,15 @@ pub fn existing_database(path: &Path) -> Result<Option<(::sled::Db, Option<u32>)
 }
 
 /// Sees to the database beside the journal, which earlier versions refuse. It holds nothing else,
-/// so one that cannot be read, or in which an earlier version kept stages, is replaced.
+/// so one that cannot be read, or in which an earlier version kept stages, is replaced. So is one
+/// with a log that `is_moved` finds in the journal.
 ///
 /// # Errors
-/// If it cannot be replaced, or a later version wrote it.
-pub fn beside_journal(directory: &Path) -> Result<(), StoreError> {
+/// If it cannot be replaced, a later version wrote it, or it holds a log that was not moved.
+pub fn beside_journal(
+    directory: &Path,
+    is_moved: impl FnOnce(Vec<Record>) -> Result<bool, StoreError>,
+) -> Result<(), StoreError> {
     let [path, new, old] = [DATABASE, NEW_DATABASE, OLD_DATABASE].map(|name| directory.join(name));
     // What a crash left: one that was not in use yet, and an old log that was moved.
     for leftover in [&new, &old] {
@@ -80,9 +85,17 @@ pub fn beside_journal(directory: &Path) -> Result<(), StoreError> {
         Some((db, Some(BESIDE_JOURNAL))) => {
             Ok(!db.tree_names().iter().any(|name| **name == *STAGES))
         }
+        Some((db, Some(1..=NEWEST))) => {
+            let moved = OldLog::of(&path, db).and_then(|old| old.read()).and_then(is_moved);
+            match moved {
+                Ok(true) => Ok(false),
+                Ok(false) | Err(_) => Err(StoreError::NotMoved { path: path.clone() }),
+            }
+        }
         Some((_, Some(_) | None)) | None => Ok(false),
     }));
     match found {
+        Ok(Err(error @ StoreError::NotMoved { .. })) => return Err(error),
         Ok(Ok(true)) => return Ok(()),
         Ok(Err(StoreError::Format { path, found, expected }))
             if found.parse::<u32>().is_ok_and(|format| format > BESIDE_JOURNAL) =>
