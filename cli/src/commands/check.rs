@@ -54,7 +54,7 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<()> {
         None => String::new(),
     };
     let artifacts = counted(artifacts, "artifact", "artifacts");
-    let mut text = format!("{records}{artifacts} ({}), are whole\n", table::bytes(artifact_bytes));
+    let mut text = format!("{records}{artifacts} ({}) are whole\n", table::bytes(artifact_bytes));
     if unneeded > 0 {
         text += &format!("{unneeded} of the artifacts are not needed by any study\n");
     }
@@ -81,6 +81,7 @@ fn repaired(directory: &Path) -> anyhow::Result<String> {
         None => format!("the journal was mended and has {} records", journal.kept),
     };
     text += &match journal.lost {
+        Some(0) => "; none that was acknowledged is lost".to_owned(),
         Some(lost) => format!("; {lost} that were acknowledged are lost"),
         None => "; how many were acknowledged is not known".to_owned(),
     };

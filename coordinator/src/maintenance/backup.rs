@@ -7,7 +7,8 @@ use std::time::SystemTime;
 use super::check::{Checked, check, core_from, missing};
 use super::{MaintenanceError, at, hold_if_old, is_data_directory, unused_id};
 use crate::store::{
-    AccessFiles, ArtifactError, ArtifactStore, copy_records, read_records, sync_directory,
+    AccessFiles, ArtifactError, ArtifactStore, begin_copy, check_finished, copy_records,
+    finish_copy, read_records, sync_directory,
 };
 
 const ARTIFACTS: &str = "artifacts";
@@ -50,13 +51,27 @@ pub fn restore(from: &Path, to: &Path, now: SystemTime) -> Result<BackedUp, Main
     copy(from, to, Some(unused_id(now)))
 }
 
-/// The records are marked last, so a copy that was interrupted cannot be opened.
+/// Until everything is copied, a file says that `to` is not whole, and nothing opens it.
 fn copy(from: &Path, to: &Path, leave_out: Option<u64>) -> Result<BackedUp, MaintenanceError> {
     if !is_data_directory(from) {
         return Err(MaintenanceError::NoDirectory(from.to_owned()));
     }
+    check_finished(from)?;
+    if is_within(to, from) {
+        return Err(MaintenanceError::Within { from: from.to_owned(), to: to.to_owned() });
+    }
     let _held = hold_if_old(from)?;
     make_empty(to)?;
+    begin_copy(to).map_err(at(to))?;
+    let copied = copy_all(from, to, leave_out).map_err(|error| MaintenanceError::NotCopied {
+        to: to.to_owned(),
+        source: Box::new(error),
+    })?;
+    finish_copy(to).map_err(at(to))?;
+    Ok(copied)
+}
+
+fn copy_all(from: &Path, to: &Path, leave_out: Option<u64>) -> Result<BackedUp, MaintenanceError> {
     // The records first: the artifacts that they refer to were stored before.
     let copied = copy_records(from, to)?;
     let (source, store) =
@@ -87,7 +102,15 @@ fn copy(from: &Path, to: &Path, leave_out: Option<u64>) -> Result<BackedUp, Main
     Ok(BackedUp { records, artifacts, bytes, problems })
 }
 
+/// Whether `to`, which need not exist, is `from` or lies in it.
+fn is_within(to: &Path, from: &Path) -> bool {
+    let absolute = std::path::absolute(to).unwrap_or_else(|_| to.to_owned());
+    let known = absolute.ancestors().find_map(|path| path.canonicalize().ok());
+    known.zip(from.canonicalize().ok()).is_some_and(|(to, from)| to.starts_with(from))
+}
+
 fn make_empty(directory: &Path) -> Result<(), MaintenanceError> {
+    check_finished(directory)?;
     fs::create_dir_all(directory).map_err(at(directory))?;
     match fs::read_dir(directory).map_err(at(directory))?.next() {
         None => Ok(()),

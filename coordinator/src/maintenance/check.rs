@@ -10,7 +10,7 @@ use super::{MaintenanceError, hold_if_old, is_data_directory, unused_id};
 use crate::core::{Core, CoreConfig, Time};
 use crate::store::{
     AccessFiles, ArtifactError, ArtifactStore, DataDir, DiskStore, Repaired, Replay, StoreError,
-    half_damaged_mark, read_records, repair_journal,
+    check_finished, half_damaged_mark, read_records, repair_journal,
 };
 
 /// What a data directory has.
@@ -39,6 +39,7 @@ pub fn check(directory: &Path) -> Result<Checked, MaintenanceError> {
     if !is_data_directory(directory) {
         return Err(MaintenanceError::NoDirectory(directory.to_owned()));
     }
+    check_finished(directory)?;
     let _held = hold_if_old(directory)?;
     let mut checked = Checked::default();
     match core_of(directory) {
@@ -132,7 +133,12 @@ pub(super) fn missing(
 ) -> Vec<String> {
     let gone = needed.iter().filter(|(hash, _)| still.contains_key(*hash));
     let gone = gone.filter(|(hash, _)| !store.contains(**hash));
-    gone.map(|(hash, of)| format!("artifact {hash} is missing: {of}")).collect()
+    let sentence = |(hash, of): (&ArtifactHash, &String)| {
+        let path = store.path(*hash);
+        let path = path.display();
+        format!("artifact {hash} is missing: {of}; copy {path} from a backup, if you have one")
+    };
+    gone.map(sentence).collect()
 }
 
 /// What a repair did.
@@ -181,12 +187,12 @@ mod tests {
     /// A directory with a study whose teacher is an artifact.
     fn made() -> (tempfile::TempDir, ArtifactHash) {
         let dir = tempfile::tempdir().unwrap();
+        let mut records = DiskStore::open(DataDir::open(dir.path()).unwrap()).unwrap();
         let store = ArtifactStore::open(dir.path().join("artifacts")).unwrap();
         let hash = store.put(b"the weights").unwrap();
         store.put(b"left over").unwrap();
         AccessFiles::new(dir.path()).key().unwrap();
         let spec = Box::new(StudySpec::parse(STUDY).unwrap());
-        let mut records = DiskStore::open(DataDir::open(dir.path()).unwrap()).unwrap();
         let teacher_task = Some(edgesmith_common::TaskId(41));
         let created =
             Record::StudyCreated { spec, teacher_weights: Some(hash), teacher_task, at_ms: 1 };
@@ -299,6 +305,63 @@ mod tests {
         crate::store::copy_records(dir.path(), elsewhere.path()).unwrap();
         assert!(!crate::store::has_journal(elsewhere.path()).unwrap());
         assert!(DiskStore::open(DataDir::open(elsewhere.path()).unwrap()).is_err());
+    }
+
+    /// What a backup leaves that fails is not taken for an empty directory, whatever is done next.
+    #[test]
+    fn a_backup_that_failed_stays_refused_until_it_is_removed() {
+        let (dir, _) = made();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let (log, to) = (dir.path().join("journal/1.log"), elsewhere.path().join("copy"));
+        let whole = fs::read(&log).unwrap();
+        let mut damaged = whole.clone();
+        damaged[100] ^= 1;
+        fs::write(&log, damaged).unwrap();
+        let error = backup(dir.path(), &to).unwrap_err().to_string();
+        assert!(error.contains("is damaged at byte") && error.contains("remove it"), "{error}");
+        fs::write(&log, whole).unwrap();
+        let now = SystemTime::now();
+        let refused = [
+            DataDir::open(&to).unwrap_err().to_string(),
+            DataDir::open_read_only(&to).unwrap_err().to_string(),
+            check(&to).err().unwrap().to_string(),
+            repair(&to, now).err().unwrap().to_string(),
+            backup(dir.path(), &to).unwrap_err().to_string(),
+            restore(&to, &elsewhere.path().join("other"), now).unwrap_err().to_string(),
+        ];
+        for refused in refused {
+            assert!(refused.contains("not finished; remove it"), "{refused}");
+        }
+        fs::remove_dir_all(&to).unwrap();
+        backup(dir.path(), &to).unwrap();
+        assert_eq!(check(&to).unwrap().problems, [""; 0]);
+    }
+
+    #[test]
+    fn a_backup_does_not_go_into_what_is_copied() {
+        let (dir, _) = made();
+        let before = fs::read_dir(dir.path()).unwrap().count();
+        for inside in ["copy", "", "artifacts/copy"] {
+            let refused = backup(dir.path(), &dir.path().join(inside)).unwrap_err().to_string();
+            assert!(refused.contains("which is copied"), "{refused}");
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), before);
+    }
+
+    /// Artifacts without a journal are what is left of a directory, and no new one.
+    #[test]
+    fn a_directory_that_lost_its_journal_is_refused() {
+        let (dir, _) = made();
+        for gone in ["journal", "records"] {
+            fs::remove_dir_all(dir.path().join(gone)).unwrap();
+        }
+        let refused = DiskStore::open(DataDir::open(dir.path()).unwrap()).unwrap_err().to_string();
+        assert!(refused.contains("acknowledged is missing"), "{refused}");
+        let problems = check(dir.path()).unwrap().problems;
+        assert!(problems[0].contains("acknowledged is missing"), "{problems:?}");
+        let said = repair(dir.path(), SystemTime::now()).unwrap().journal.unwrap();
+        assert_eq!((said.kept, said.lost), (0, None));
+        DiskStore::open(DataDir::open(dir.path()).unwrap()).unwrap();
     }
 
     #[test]

@@ -10,7 +10,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub use self::backup::{BackedUp, backup, restore};
 pub use self::check::{Checked, Repair, check, repair};
 use crate::core::RestoreError;
-use crate::store::{AccessError, ArtifactError, DataDir, DataDirError, StoreError, has_journal};
+use crate::store::{
+    AccessError, ArtifactError, DataDir, DataDirError, StoreError, has_artifacts, has_journal,
+};
 
 /// Why work on a data directory failed.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +23,22 @@ pub enum MaintenanceError {
     /// The place to write to is in use.
     #[error("{0} exists and is not empty; name a new directory")]
     NotEmpty(PathBuf),
+    /// The place to write to lies in what is copied.
+    #[error("{to} lies in {from}, which is copied; name a directory elsewhere")]
+    Within {
+        /// What is copied.
+        from: PathBuf,
+        /// Where to.
+        to: PathBuf,
+    },
+    /// A copy was not finished.
+    #[error("{source}\n{to} has only a part of the copy; remove it before you try again")]
+    NotCopied {
+        /// Where to.
+        to: PathBuf,
+        /// Why.
+        source: Box<MaintenanceError>,
+    },
     /// Another process holds it.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -59,9 +77,9 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> MaintenanceError + use<> {
     move |source| MaintenanceError::Io { path, source }
 }
 
-/// Whether `path` has records, in whatever format.
+/// Whether `path` has records, in whatever format, or what belonged to some.
 fn is_data_directory(path: &Path) -> bool {
-    path.join("journal").is_dir() || path.join("records").is_dir()
+    path.join("journal").is_dir() || path.join("records").is_dir() || has_artifacts(path)
 }
 
 /// Holds a directory that an earlier version wrote last: only one process can read that.

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -67,6 +67,8 @@ impl Ongoing {
 /// The answers to one upload.
 pub struct Answers {
     answers: mpsc::Receiver<Answer>,
+    /// Why there are no more. Not in the queue, which may be full just then.
+    failed: Arc<OnceLock<Status>>,
     idle: Duration,
     /// Whether the last one was given.
     over: bool,
@@ -81,8 +83,8 @@ impl Stream for Answers {
         }
         let answer = ready!(self.answers.poll_recv(cx));
         self.over = !matches!(answer, Some(Ok(v1::ResumeUploadResponse { complete: false, .. })));
-        // There was no room for the answer that says why.
-        Poll::Ready(Some(answer.unwrap_or_else(|| Err(idle("read", self.idle)))))
+        let failed = || self.failed.get().cloned().unwrap_or_else(|| idle("read", self.idle));
+        Poll::Ready(Some(answer.unwrap_or_else(|| Err(failed()))))
     }
 }
 
@@ -112,7 +114,8 @@ impl Artifacts {
         let turn = self.uploads.take().await?;
         let (sender, answers) = mpsc::channel(4);
         let (stop, space, idle) = (self.stop.clone(), self.space.clone(), self.idle);
-        let answers = Answers { answers, idle, over: false };
+        let failed: Arc<OnceLock<Status>> = Arc::default();
+        let answers = Answers { answers, failed: Arc::clone(&failed), idle, over: false };
         let store = self.store.clone();
         // One that is damaged is uploaded again.
         let begun = match blocking(move || Ok(store.has_whole(hash, size))).await? {
@@ -142,10 +145,10 @@ impl Artifacts {
             };
             end.cancel();
             if let Err(status) = ended {
-                // The client may be gone, or read nothing.
-                let _ = sender.try_send(Err(status));
+                // Before the queue ends with the sender.
+                let _ = failed.set(status);
             }
-            drop(turn);
+            drop((sender, turn));
         });
         Ok(Response::new(answers))
     }

@@ -64,8 +64,8 @@ pub enum ArtifactError {
     },
     /// The file was changed or damaged after it was written.
     #[error(
-        "the file {path} of artifact {hash} is damaged; restore it from a backup, or upload the \
-         artifact again"
+        "the file {path} of artifact {hash} is damaged; copy that file from a backup, if you have \
+         one"
     )]
     Damaged {
         /// The requested artifact.
@@ -297,10 +297,17 @@ impl ArtifactStore {
     }
 
     /// Path of the artifact, whether it exists or not.
-    fn path(&self, hash: ArtifactHash) -> PathBuf {
+    /// Where the file of an artifact is, if there is one.
+    pub fn path(&self, hash: ArtifactHash) -> PathBuf {
         let name = hash.to_string();
         self.shared.root.join(&name[..2]).join(name)
     }
+}
+
+/// Whether the data directory `directory` has any artifact. What cannot be listed counts as none.
+pub fn has_artifacts(directory: &Path) -> bool {
+    let store = ArtifactStore::existing(directory.join("artifacts"));
+    store.list().is_ok_and(|all| !all.is_empty())
 }
 
 /// An artifact that is being written. Dropping it before it is finished leaves nothing behind.

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 const LOCK_FILE: &str = "lock";
 const ADDRESS_FILE: &str = "address";
+/// There while something is copied to the directory.
+const UNFINISHED_FILE: &str = "unfinished";
 
 /// Number of attempts to take the lock, and the pause between them. Attempts repeat because a
 /// process that only checks for a holder also takes the lock for a moment.
@@ -50,6 +52,15 @@ pub enum DataDirError {
         /// The other process's id, if known.
         pid: Option<u32>,
     },
+    /// A copy to it was not finished.
+    #[error(
+        "{path} is no data directory: it is what a backup or restore left that was not finished; \
+         remove it, and copy to a new directory again"
+    )]
+    Unfinished {
+        /// Path of the directory.
+        path: PathBuf,
+    },
     /// It cannot be created or locked.
     #[error("cannot use the data directory {path}: {source}")]
     Io {
@@ -64,7 +75,7 @@ impl DataDirError {
     /// Whether the directory is there, but this process may not write to it.
     pub fn is_read_only(&self) -> bool {
         match self {
-            Self::InUse { .. } => false,
+            Self::InUse { .. } | Self::Unfinished { .. } => false,
             Self::Io { source, .. } => matches!(
                 source.kind(),
                 io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
@@ -81,6 +92,7 @@ impl DataDir {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, DataDirError> {
         let path = path.into();
         let in_path = |source| DataDirError::Io { path: path.clone(), source };
+        check_finished(&path)?;
         fs::create_dir_all(&path).map_err(in_path)?;
         let lock_path = path.join(LOCK_FILE);
         let open =
@@ -123,6 +135,7 @@ impl DataDir {
         let path = path.into();
         let in_path = |source| DataDirError::Io { path: path.clone(), source };
         fs::read_dir(&path).map_err(in_path)?;
+        check_finished(&path)?;
         let lock = match File::open(path.join(LOCK_FILE)) {
             Ok(lock) => Some(lock),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -185,6 +198,35 @@ impl DataDir {
     /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// Says durably that `directory` is not whole yet. Until [`finish_copy`], nothing opens it.
+///
+/// # Errors
+/// If that cannot be written.
+pub fn begin_copy(directory: &Path) -> io::Result<()> {
+    File::create_new(directory.join(UNFINISHED_FILE))?.sync_all()?;
+    sync_directory(directory)
+}
+
+/// Says durably that `directory` is whole.
+///
+/// # Errors
+/// If that cannot be written.
+pub fn finish_copy(directory: &Path) -> io::Result<()> {
+    fs::remove_file(directory.join(UNFINISHED_FILE))?;
+    sync_directory(directory)
+}
+
+/// Refuses what a copy left that was not finished.
+///
+/// # Errors
+/// [`DataDirError::Unfinished`].
+pub fn check_finished(directory: &Path) -> Result<(), DataDirError> {
+    match directory.join(UNFINISHED_FILE).exists() {
+        true => Err(DataDirError::Unfinished { path: directory.to_owned() }),
+        false => Ok(()),
     }
 }
 

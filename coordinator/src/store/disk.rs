@@ -25,7 +25,9 @@ use super::rewriting::{Rewriting, Rewritten, Whole};
 use super::sled::{BESIDE_JOURNAL, DATABASE, beside_journal, existing_database};
 use super::space::room;
 use super::stages::Places;
-use super::{DataDir, Replay, StageStore, Store, StoreError, format, is_out_of_space};
+use super::{
+    DataDir, Replay, StageStore, Store, StoreError, format, has_artifacts, is_out_of_space,
+};
 use crate::core::Record;
 
 /// An old log is written again in appends of this many records, so that few are held at once.
@@ -101,7 +103,9 @@ impl DiskStore {
             // If there are entries, they are a part of the old log, which a crash left.
             return Self::with(directory, Log::Old(OldLog::open(&database)?));
         }
-        if presence == Presence::WithoutMark || format == Some(BESIDE_JOURNAL) {
+        // A new directory has no artifacts before it has a journal.
+        let lost = presence == Presence::WithoutMark || has_artifacts(directory.path());
+        if lost || format == Some(BESIDE_JOURNAL) {
             let path = journal::mark_path(&folder);
             return Err(StoreError::Mark { path, problem: MarkProblem::Missing });
         }

@@ -37,9 +37,11 @@ use std::path::PathBuf;
 
 pub use self::access::{AccessError, AccessFiles, Key, random};
 pub use self::artifacts::{
-    ArtifactError, ArtifactReader, ArtifactStore, ArtifactWriter, Collected,
+    ArtifactError, ArtifactReader, ArtifactStore, ArtifactWriter, Collected, has_artifacts,
 };
-pub use self::directory::{DataDir, DataDirError, Holder, sync_directory};
+pub use self::directory::{
+    DataDir, DataDirError, Holder, begin_copy, check_finished, finish_copy, sync_directory,
+};
 pub use self::disk::DiskStore;
 pub use self::format::FormatError;
 pub use self::journal::{Flaw, MarkProblem};

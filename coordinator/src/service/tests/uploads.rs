@@ -318,3 +318,19 @@ async fn after_an_artifact_found_no_room_others_wait_and_one_is_tried() {
     let mut next = begin(&mut client, other_hash, other.len(), 2).await.unwrap();
     assert_eq!(next.answer().await.unwrap(), (0, false));
 }
+
+#[tokio::test]
+async fn the_reason_of_an_end_arrives_after_the_answers_that_wait() {
+    let (sender, answers) = mpsc::channel(1);
+    let failed: Arc<OnceLock<Status>> = Arc::default();
+    let idle = Duration::from_secs(60);
+    let mut answers = Answers { answers, failed: Arc::clone(&failed), idle, over: false };
+    sender.send(Ok(v1::ResumeUploadResponse { stored: 7, complete: false })).await.unwrap();
+    // The queue is full.
+    failed.set(Status::data_loss("the hash is wrong")).unwrap();
+    drop(sender);
+    assert_eq!(answers.next().await.unwrap().unwrap().stored, 7);
+    let reason = answers.next().await.unwrap().unwrap_err();
+    assert_eq!(reason.code(), tonic::Code::DataLoss);
+    assert!(answers.next().await.is_none());
+}

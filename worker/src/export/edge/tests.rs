@@ -160,9 +160,10 @@ fn weights_of_few_bits_run_in_integers() {
                     let row = numbers.len() / scales.len();
                     for (row, &scale) in numbers.chunks_exact_mut(row).zip(scales) {
                         for number in row {
-                            let level = (f64::from(*number) / scale).round();
                             let most = f64::from(largest);
-                            *number = (level.clamp(-most, most) * scale) as f32;
+                            let level = (f64::from(*number) / scale).round().clamp(-most, most);
+                            let level = if bits == 1 { f64::from(number.signum()) } else { level };
+                            *number = (level * scale) as f32;
                         }
                     }
                 }
