@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use edgesmith_client::{Coordinator, Submission, from_status, is_over};
 use edgesmith_common::spec::Workload;
-use edgesmith_common::{AttemptError, DeviceClass, Figures, Metric, Outcome, ScopedMetric, Work};
+use edgesmith_common::{
+    AttemptError, DeviceClass, DeviceInfo, Figures, Metric, Outcome, ScopedMetric, Work,
+};
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{number, print_text};
 use edgesmith_coordinator::service::{LocalCoordinator, Visibility};
@@ -90,7 +92,7 @@ pub async fn run(args: &Args) -> anyhow::Result<()> {
     print_text(&text)
 }
 
-/// The time from the first lease to the end of a study.
+/// The time from when a worker connects to the end of a study.
 async fn trials(algorithm: &Algorithm, slots: u32, trials: u32) -> anyhow::Result<Duration> {
     let setup = Setup::start(algorithm, trials).await?;
     let start = Instant::now();
@@ -193,6 +195,7 @@ struct Setup {
     coordinator: Coordinator,
     study: String,
     work: Workload,
+    device: DeviceInfo,
     /// Removed when this is dropped.
     _directory: tempfile::TempDir,
 }
@@ -209,7 +212,9 @@ impl Setup {
         let study = submission.spec.name.to_string();
         let work = submission.spec.work.clone();
         submission.submit(&coordinator).await?;
-        Ok(Self { local, coordinator, study, work, _directory: directory })
+        // What is known of a machine is found out before its worker starts, and takes a while.
+        let device = probe::device_info(DeviceClass::local());
+        Ok(Self { local, coordinator, study, work, device, _directory: directory })
     }
 
     async fn status(&self) -> anyhow::Result<v1::StudyStatus> {
@@ -220,8 +225,8 @@ impl Setup {
 
     /// Starts a worker with this many slots.
     fn work(&self, slots: u32, made: Made) -> Worker {
-        let device = probe::device_info(DeviceClass::local());
-        let config = WorkerConfig::local(self.local.url(), &device, &self.work, slots, "flex");
+        let (url, device) = (self.local.url(), &self.device);
+        let config = WorkerConfig::local(url, device, &self.work, slots, "flex");
         let stop = CancellationToken::new();
         let session = session::run(config, Arc::new(made), stop.clone());
         Worker { stop, session: tokio::spawn(session) }

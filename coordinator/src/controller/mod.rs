@@ -66,6 +66,12 @@ pub trait Controller: Send {
     /// that was not proposed before. `None` if nothing new is left in the space.
     fn suggest(&self, number: TrialNumber, rng: &mut dyn Rng) -> Option<Proposal>;
 
+    /// Whether a proposal takes no longer than to have another thread make it: some ten
+    /// microseconds.
+    fn is_quick(&self) -> bool {
+        false
+    }
+
     /// Reports that the trial was recorded (also called in replay). If it failed and is tried
     /// again, this is called again.
     fn proposed(&mut self, number: TrialNumber, proposal: &Proposal);

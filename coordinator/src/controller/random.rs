@@ -25,6 +25,10 @@ impl Controller for Random {
         self.history.fresh_sample(rng)
     }
 
+    fn is_quick(&self) -> bool {
+        true
+    }
+
     fn proposed(&mut self, number: TrialNumber, proposal: &Proposal) {
         self.history.propose(number, proposal);
     }

@@ -3,9 +3,10 @@
 //! It takes all queued messages, passes them to the core, appends all records in one durable write,
 //! and only then releases the replies. So every answer that a client has seen is on disk. Queries
 //! also wait for that write, because they see what it makes durable. Proposals are computed by
-//! other threads ([`super::proposers`]) and come back as messages. If the write fails, no reply
-//! is released and the thread ends with the error, which the callers get. If there is no room for
-//! it, the thread tries again until there is, and calls are refused meanwhile (`stall.rs`).
+//! other threads ([`super::proposers`]) and come back as messages, but for those that take no
+//! longer than that. If the write fails, no reply is released and the thread ends with the error,
+//! which the callers get. If there is no room for it, the thread tries again until there is, and
+//! calls are refused meanwhile (`stall.rs`).
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -24,7 +25,7 @@ use super::proposers::Proposers;
 use super::space::Space;
 use super::stall::Stalled;
 use super::{log, status};
-use crate::core::{Answer, Command, Core, Event, RequestId, Time};
+use crate::core::{Answer, Command, Core, Event, ProposalRequest, RequestId, Time};
 use crate::store::{Store, StoreError};
 
 /// Most messages handled before one write. It bounds the time until the first of them is answered.
@@ -374,7 +375,7 @@ impl<S: Store> Runtime<S> {
             let commands = self.core.handle(now, Event::Tick);
             log::decided(&log::Subject::Ticks, &commands);
             self.note_workers(&log::Subject::Ticks, &commands);
-            self.take(commands, &mut records, &mut releases);
+            self.take(now, commands, &mut records, &mut releases);
         }
         if !records.is_empty() {
             let start = Instant::now();
@@ -434,7 +435,7 @@ impl<S: Store> Runtime<S> {
         let commands = self.core.handle(now, *event);
         log::decided(&subject, &commands);
         self.note_workers(&subject, &commands);
-        self.take(commands, records, releases);
+        self.take(now, commands, records, releases);
     }
 
     /// Answers all requests for work that wait: there is none as long as room is short.
@@ -449,7 +450,7 @@ impl<S: Store> Runtime<S> {
             self.leases.answered(to);
             releases.push(no_task(reply));
             let commands = self.core.handle(now, Event::Abandoned { to });
-            self.take(commands, records, releases);
+            self.take(now, commands, records, releases);
         }
     }
 
@@ -479,24 +480,24 @@ impl<S: Store> Runtime<S> {
 
     fn take(
         &mut self,
+        now: Time,
         commands: Vec<Command>,
         records: &mut Vec<crate::core::Record>,
         releases: &mut Vec<Release>,
     ) {
-        for command in commands {
+        let mut commands = VecDeque::from(commands);
+        while let Some(command) = commands.pop_front() {
             match command {
                 Command::Persist(record) => records.push(*record),
-                Command::Propose(request) => {
-                    self.asked += 1;
-                    let answers = Weak::clone(&self.answers);
-                    let deliver = move |answer| {
-                        // Without handles, the thread ends.
-                        if let Some(answers) = answers.upgrade() {
-                            let _ = answers.send(Message::Proposed(answer));
-                        }
-                    };
-                    self.proposers.compute(request, Box::new(deliver));
+                // Another thread would take longer to wake up than to compute it.
+                Command::Propose(request) if request.is_quick() => {
+                    let event = request.answer().into();
+                    let subject = log::Subject::of(&event);
+                    let more = self.core.handle(now, event);
+                    log::decided(&subject, &more);
+                    commands.extend(more);
                 }
+                Command::Propose(request) => self.compute(request),
                 Command::Reply { to, answer } => {
                     self.leases.answered(to);
                     let answer = answer.map_err(|refusal| status::of_refusal(&refusal));
@@ -507,6 +508,19 @@ impl<S: Store> Runtime<S> {
                 }
             }
         }
+    }
+
+    /// Has a proposal computed by another thread.
+    fn compute(&mut self, request: Box<ProposalRequest>) {
+        self.asked += 1;
+        let answers = Weak::clone(&self.answers);
+        let deliver = move |answer| {
+            // Without handles, the thread ends.
+            if let Some(answers) = answers.upgrade() {
+                let _ = answers.send(Message::Proposed(answer));
+            }
+        };
+        self.proposers.compute(request, Box::new(deliver));
     }
 
     fn now(&self) -> Time {

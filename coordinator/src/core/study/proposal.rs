@@ -12,6 +12,9 @@ use super::latency::{Judge, Predictors};
 use super::learner::{Leaving, Told};
 use crate::controller::{Controller, Proposal};
 
+/// Notes that a quick algorithm is told at once.
+const FEW_NOTES: usize = 64;
+
 /// Makes the controller of a study: [`build`](crate::controller::build), except in tests.
 pub(crate) type BuildController = fn(&StudySpec) -> Box<dyn Controller>;
 
@@ -95,6 +98,13 @@ impl ProposalRequest {
         let Leaving { controller, notes, is_told_all } = leaving;
         let wanted = is_told_all.then(|| Wanted { number, predictors: predictors.clone() });
         Self { study, spec, build, controller, notes, wanted }
+    }
+
+    /// Whether the answer takes only some ten microseconds: the algorithm is quick and has little
+    /// to learn first, and no network is lowered to judge a candidate.
+    pub fn is_quick(&self) -> bool {
+        let quick = self.controller.as_ref().is_some_and(|controller| controller.is_quick());
+        quick && self.notes.len() <= FEW_NOTES && self.spec.training().is_none()
     }
 
     /// Computes the answer; send it to the core as an event.
