@@ -1,0 +1,181 @@
+"""Cells of tables about compression: each is one run of `edgesmith compress` on Fashion-MNIST.
+
+What `compress_walkthrough.py` and `compress_methods.py` share. A finished cell leaves NAME.toml
+(its recipe), NAME.edge (the network) and NAME.json (its figures) in the folder --keep, and is not
+run again. Latency is a step of its own, --measure, because it says something only on a quiet
+machine.
+"""
+
+import argparse
+import gzip
+import json
+import math
+import pathlib
+import subprocess
+import sys
+
+# How the networks of these tables read pixels: Fashion-MNIST's mean and deviation.
+READS = ("--mean", "0.2860", "--std", "0.3530")
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--edgesmith", default="edgesmith")
+    parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of Fashion-MNIST")
+    parser.add_argument("--keep", type=pathlib.Path, required=True, help="folder of finished cells")
+    parser.add_argument("--only", default="", help="run only cells whose name contains this text")
+    parser.add_argument("--measure", action="store_true",
+                        help="time all finished networks (again), on a quiet machine")
+    parser.add_argument("--page", type=pathlib.Path, help="also put the tables into this page")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--train-limit", type=int, default=10000)
+    parser.add_argument("--test-limit", type=int, default=10000)
+    parser.add_argument("--epochs", type=int, default=2, help="of each training")
+    return parser
+
+
+class Cells:
+    """Runs cells, or finds what is kept of them."""
+
+    def __init__(self, args):
+        self.args = args
+        args.keep.mkdir(parents=True, exist_ok=True)
+        self.study = args.keep / "fashion.toml"
+        self.study.write_text(study(args, "fashion", SPACE, args.train_limit))
+
+    def result(self, name: str, model, steps, reads=READS):
+        """The figures of the network that these steps make of the network that `model` gives, or
+        None where --only leaves the cell out. A recipe that is refused gives the message."""
+        kept = self.args.keep / f"{name}.json"
+        if self.args.only in name and not kept.exists() and not self.args.measure:
+            kept.write_text(json.dumps(self.run(name, model, steps, reads)))
+        if not kept.exists():
+            return None
+        figures = json.loads(kept.read_text())
+        if self.args.measure and figures.get("arithmetic") not in (None, "reference"):
+            timed = self.edgesmith("measure", kept.with_suffix(".edge"), "--format", "json")
+            figures["latency_ms"] = json.loads(timed)["p50_ms"]
+            kept.write_text(json.dumps(figures))
+        return figures
+
+    def run(self, name: str, model, steps, reads) -> dict:
+        recipe = self.args.keep / f"{name}.toml"
+        recipe.write_text(toml(steps))
+        try:
+            said = self.edgesmith(
+                "compress", model(), "--data", self.study, "--recipe", recipe, *reads,
+                "--name", name, "--data-dir", self.args.keep / "studies", "--slots", "1",
+                "-o", recipe.with_suffix(".edge"), "--format", "json",
+            )
+        except subprocess.CalledProcessError as error:
+            last = (error.stderr.strip().splitlines() or ["no message"])[-1]
+            print(f"{name}: {last}", file=sys.stderr, flush=True)
+            if not last.startswith("error: "):
+                raise
+            return {"refused": last.removeprefix("error: ")}
+        best = json.loads(said)["best"]
+        metrics = best["metrics"]
+        figures = {
+            "arithmetic": best["arithmetic"],
+            "accuracy": 100 * metrics["test_accuracy"],
+            "bytes": metrics["model_bytes"],
+            "macs": metrics["macs"],
+        }
+        print(f"{name}: {figures}", file=sys.stderr, flush=True)
+        return figures
+
+    def edgesmith(self, *words) -> str:
+        command = [self.args.edgesmith, *map(str, words)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+# `compress` reads nothing of a space, but a study file has one.
+SPACE = """[space]
+resolution = 28
+stem_width = 4
+
+[[space.stages]]
+width = 4
+"""
+
+
+def cut(args, part: str, kind: str, images: int) -> str:
+    """The first images or labels of an IDX file, or all, unpacked: this is read for each cell."""
+    file = args.keep / f"{part}-{images}-{kind}.idx"
+    if not file.exists():
+        axes = 3 if kind == "images" else 1
+        content = gzip.decompress((args.data / f"{part}-{kind}-idx{axes}-ubyte.gz").read_bytes())
+        start = 4 + 4 * axes
+        sizes = [int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4)]
+        count = min(images, sizes[0])
+        each = math.prod(sizes[1:])
+        header = content[:4] + count.to_bytes(4, "big") + content[8:start]
+        file.write_bytes(header + content[start : start + count * each])
+    return json.dumps(str(file.resolve()))
+
+
+def study(args, name: str, space: str, images: int, epochs: int = 1) -> str:
+    """A study file on Fashion-MNIST: a tenth of the training images are for validation."""
+    files = "\n".join(
+        f"{name}_{kind} = {cut(args, part, kind, count)}"
+        for name, part, count in (("train", "train", images), ("test", "t10k", args.test_limit))
+        for kind in ("images", "labels")
+    )
+    return f"""[study]
+name = "{name}"
+seed = {args.seed}
+
+[data]
+source = "idx"
+classes = 10
+{files}
+validation_fraction = 0.1
+
+[training]
+epochs = {epochs}
+batch_size = 32
+learning_rate = 0.001
+fine_tune_epochs = {args.epochs}
+fine_tune_learning_rate = 0.001
+
+{space}
+[[objectives]]
+metric = "validation_accuracy"
+
+[budget]
+trials = 1
+"""
+
+
+def toml(steps) -> str:
+    # A step that does nothing leaves the network as it came.
+    steps = steps or [{"pass": "prune", "share": 0.0}]
+    tables = (
+        "\n".join(["[[recipe.steps]]", *(f"{key} = {json.dumps(value)}" for key, value in step)])
+        for step in (step.items() for step in steps)
+    )
+    return "\n\n".join(tables) + "\n"
+
+
+def show(args, script: str, text: str) -> None:
+    """Prints Markdown, and puts it into the page between the lines that name the script."""
+    print(text)
+    if args.page:
+        start, end = f"<!-- {script} writes this -->\n", f"<!-- end of {script} -->\n"
+        before, rest = args.page.read_text().split(start)
+        after = rest.split(end)[1]
+        args.page.write_text(f"{before}{start}\n{text}\n\n{end}{after}")
+
+
+def row(*words) -> str:
+    return f"| {' | '.join(words)} |"
+
+
+def kilobytes(figures) -> str:
+    return f"{figures['bytes'] / 1000:.1f}"
+
+
+def milliseconds(figures) -> str:
+    return f"{figures['latency_ms']:.4f}" if "latency_ms" in figures else "none"
