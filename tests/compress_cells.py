@@ -50,14 +50,14 @@ class Cells:
         None where --only leaves the cell out. A recipe that is refused gives the message."""
         kept = self.args.keep / f"{name}.json"
         if self.args.only in name and not kept.exists() and not self.args.measure:
-            kept.write_text(json.dumps(self.run(name, model, steps, reads)))
+            keep(kept, self.run(name, model, steps, reads))
         if not kept.exists():
             return None
         figures = json.loads(kept.read_text())
         if self.args.measure and figures.get("arithmetic") not in (None, "reference"):
             timed = self.edgesmith("measure", kept.with_suffix(".edge"), "--format", "json")
             figures["latency_ms"] = json.loads(timed)["p50_ms"]
-            kept.write_text(json.dumps(figures))
+            keep(kept, figures)
         return figures
 
     def run(self, name: str, model, steps, reads) -> dict:
@@ -70,11 +70,11 @@ class Cells:
                 "-o", recipe.with_suffix(".edge"), "--format", "json",
             )
         except subprocess.CalledProcessError as error:
-            last = (error.stderr.strip().splitlines() or ["no message"])[-1]
-            print(f"{name}: {last}", file=sys.stderr, flush=True)
-            if not last.startswith("error: "):
+            print(f"{name}: {error.stderr}", file=sys.stderr, flush=True)
+            start = f"\n{error.stderr}".find("\nerror: ")
+            if error.returncode < 0 or start < 0:
                 raise
-            return {"refused": last.removeprefix("error: ")}
+            return {"refused": error.stderr[start:]}
         best = json.loads(said)["best"]
         metrics = best["metrics"]
         figures = {
@@ -149,6 +149,13 @@ trials = 1
 """
 
 
+def keep(file: pathlib.Path, figures: dict) -> None:
+    """Writes a file that is whole, also after a stop."""
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(figures))
+    part.replace(file)
+
+
 def toml(steps) -> str:
     # A step that does nothing leaves the network as it came.
     steps = steps or [{"pass": "prune", "share": 0.0}]
@@ -178,4 +185,6 @@ def kilobytes(figures) -> str:
 
 
 def milliseconds(figures) -> str:
-    return f"{figures['latency_ms']:.4f}" if "latency_ms" in figures else "none"
+    if figures["arithmetic"] == "reference":
+        return "none"
+    return f"{figures['latency_ms']:.4f}" if "latency_ms" in figures else "not measured"

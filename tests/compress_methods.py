@@ -80,6 +80,7 @@ METHODS = {
     "blocks of a quarter of the MACs, trained":
         [{"pass": "prune", "granularity": "blocks", "share": 0.25}, TUNE],
     "80 % of single weights, trained": [WEIGHTS, TUNE],
+    "80 % of the single weights of each layer, trained": [WEIGHTS | {"of": "layer"}, TUNE],
     "2:4, trained": [{"pass": "prune", "granularity": "2:4"}, TUNE],
     "16 clusters": [{"pass": "cluster"}],
     "16 clusters, trained": [{"pass": "cluster"}, TUNE],
@@ -117,7 +118,7 @@ def main() -> int:
     # How to get each network, if any cell needs it, and how it reads pixels.
     models = {
         "plain": (lambda: args.networks / "simple_net.legacy.onnx", READS),
-        "fully connected": (lambda: connected(args, cells), ("--raw-pixels",)),
+        "fully connected": (lambda: connected(args, cells), ()),
         "squeeze-and-excitation": (lambda: squeezed(args, cells), ()),
         "inverted residual": (lambda: args.networks / "fashion_mobilenet.legacy.onnx", READS),
     }

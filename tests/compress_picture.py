@@ -44,7 +44,7 @@ def legend():
     for kind, dash in KINDS.items():
         yield f'<path d="M{x} 38h28" stroke="#888" stroke-dasharray="{dash}"/>'
         yield text(x + 34, 42, f"{kind} pruned: 0, {', '.join(map(str, SHARES))} %")
-        x += 230
+        x += 280
 
 
 def panel(x, y, network, training, unit, results):
@@ -69,7 +69,7 @@ def panel(x, y, network, training, unit, results):
     if unit == "time":
         label = "ms for one image"
         if not measured:
-            label = "thousands of MACs (time was not measured)"
+            label = "thousands of MACs (not timed)"
 
             def across(each):
                 return each["macs"] / 1000
