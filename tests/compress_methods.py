@@ -129,10 +129,13 @@ def main() -> int:
     }
     timed = any("latency_ms" in each for each in results.values() if each)
     also = ", ms" if timed else ". Latency was not measured"
+    kinds = [kind for kind in models if any(results[kind, method] for method in METHODS)]
+    missing = ", ".join(kind for kind in models if kind not in kinds)
+    also += f". Not run: {missing}" * bool(missing)
     lines = [f"Accuracy, %, and kilobytes of the file{also}:", ""]
-    lines += [row("method", *models), row(*["---"] * (len(models) + 1))]
+    lines += [row("method", *kinds), row(*["---"] * (len(kinds) + 1))]
     for method in METHODS:
-        lines.append(row(method, *(shown(results[kind, method], timed) for kind in models)))
+        lines.append(row(method, *(shown(results[kind, method], timed) for kind in kinds)))
     show(args, pathlib.Path(__file__).name, "\n".join(lines))
     return 0
 
