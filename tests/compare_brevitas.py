@@ -75,7 +75,7 @@ def main() -> int:
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--keep", type=pathlib.Path, required=True)
     parser.add_argument("--seeds", default="1,2,3")
-    parser.add_argument("--images", type=int, default=20000)
+    parser.add_argument("--images", type=int, default=12000)
     parser.add_argument("--epochs", type=int, default=5, help="of fp32, and again of what follows")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--threads", type=int, default=2, help="threads of PyTorch")

@@ -32,7 +32,7 @@ import sys
 STUDENT = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
 
 # Test images of Fashion-MNIST have other names than those of the spoken digits.
-SETS = {"fashion-mnist": ("t10k", "14, 20"), "fsdd": ("test", "16, 24")}
+SETS = {"fashion-mnist": ("t10k", "10, 14"), "fsdd": ("test", "12, 16")}
 
 DATA = """
 [data]
@@ -100,9 +100,9 @@ def main() -> int:
     parser.add_argument("--keep", type=pathlib.Path, required=True)
     parser.add_argument("--of", default=",".join(SETS), help="data sets, by commas")
     parser.add_argument("--seeds", default="1,2,3,4,5")
-    parser.add_argument("--trials", type=int, default=24, help="of the study of both together")
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--images", type=int, default=3000, help="most images, a fifth to validate")
+    parser.add_argument("--trials", type=int, default=20, help="of the study of both together")
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--images", type=int, default=2500, help="most images, a fifth to validate")
     parser.add_argument("--networks", type=int, default=4, help="how many are compressed after")
     parser.add_argument("--least", type=float, default=0.5, help="accuracy where the area begins")
     parser.add_argument("--slots", default="auto", help="as for edgesmith search")
