@@ -112,7 +112,7 @@ def rows(args, data):
     yield "fp32, trained further, edgesmith", lambda seed, out: ours(args, data, [train], seed, out)
     yield "fp32, trained further, PyTorch", lambda seed, _: further(args, data, start(seed))
     learn = dict(train, **{"pass": "quantize-aware-train"})
-    for bits in (8, 2, 1):
+    for bits in (2, 1):
         quantize = {"pass": "quantize", "weight_bits": bits}
         yield (f"{bits} bit, not trained, edgesmith",
                lambda seed, out, quantize=quantize: ours(args, data, [quantize], seed, out))
