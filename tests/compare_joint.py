@@ -267,14 +267,18 @@ def report(args, data: str, seeds: list, found: dict) -> None:
     print("| --- | --- | --- | --- | --- | --- |")
     for name, figure in rows.items():
         sides = [[figure(found[side, seed]) for seed in seeds] for side in ("together", "after")]
-        cells = [f"{statistics.mean(side):.3f}" for side in sides] + [beside(*sides)]
-        cells += [", ".join(f"{value:.3f}" for value in side) for side in sides]
+        # A size that a network of some seed does not keep has no mean.
+        show = lambda value: "–" if math.isnan(value) else f"{value:.3f}"
+        cells = [show(statistics.mean(side)) for side in sides] + [beside(*sides)]
+        cells += [", ".join(map(show, side)) for side in sides]
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 
 def beside(own: list, other: list) -> str:
     """The mean difference of pairs, with the interval that holds it in 95 of 100 cases."""
     pairs = [a - b for a, b in zip(own, other)]
+    if any(map(math.isnan, pairs)):
+        return "–"
     text = f"{statistics.mean(pairs):+.3f}"
     if len(pairs) - 1 in STUDENT:
         text += f" ± {STUDENT[len(pairs) - 1] * statistics.stdev(pairs) / len(pairs) ** 0.5:.3f}"
