@@ -9,7 +9,7 @@ its weights, all four layers get weights of a few bits and values of 8 bits, and
 For both the same images, epochs, learning rate and schedule hold (AdamW, weight decay 0.01, label
 smoothing 0.05, a warm-up over a tenth of the steps, then half a cosine, batches of 64). edgesmith
 holds back 1 % of the images. Weights have a scale for each output channel: that of the least
-squared error with 2 bits, learned in training; the mean magnitude with 1 bit.
+squared error with 2 bits, and the mean magnitude with 1 bit; edgesmith's are learned in training.
 
 Accuracy is on the 10,000 test images: edgesmith's that of the file in its engine, Brevitas's that
 of its simulation in PyTorch. Finished cells are kept in --keep and are not run again.
@@ -116,10 +116,8 @@ def rows(args, data):
         quantize = {"pass": "quantize", "weight_bits": bits}
         yield (f"{bits} bit, not trained, edgesmith",
                lambda seed, out, quantize=quantize: ours(args, data, [quantize], seed, out))
-        # Training with the rounding of 1 bit is not there.
-        if bits > 1:
-            yield (f"{bits} bit, trained, edgesmith", lambda seed, out, quantize=quantize:
-                   ours(args, data, [quantize, learn], seed, out))
+        yield (f"{bits} bit, trained, edgesmith", lambda seed, out, quantize=quantize:
+               ours(args, data, [quantize, learn], seed, out))
         if bits in BREVITAS:
             yield (f"{bits} bit, not trained, Brevitas",
                    lambda seed, _, bits=bits: quantized(args, data, start(seed), bits))

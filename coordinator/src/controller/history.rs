@@ -76,6 +76,11 @@ impl History {
         self.space.canonical_hash(genotype).is_ok_and(|hash| !self.hashes.contains(&hash))
     }
 
+    /// Whether most samples are new, so that a few tries find one.
+    pub(super) fn is_sparse(&self) -> bool {
+        (self.hashes.len() as u128).saturating_mul(4) < self.space.size()
+    }
+
     /// A uniform sample that was not proposed yet; `None` as for [`History::first_fresh`].
     pub(super) fn fresh_sample(&self, rng: &mut dyn Rng) -> Option<Proposal> {
         self.first_fresh(rng, |rng| (self.space.sample(rng), Vec::new()))

@@ -26,7 +26,7 @@ impl Controller for Random {
     }
 
     fn is_quick(&self) -> bool {
-        true
+        self.history.is_sparse()
     }
 
     fn proposed(&mut self, number: TrialNumber, proposal: &Proposal) {
@@ -35,5 +35,31 @@ impl Controller for Random {
 
     fn update(&mut self, finished: &FinishedTrial) {
         self.history.finish(finished.number());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use edgesmith_common::StudySpec;
+    use rand::SeedableRng as _;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    /// Near its end, a study searches long for what is left.
+    #[test]
+    fn a_proposal_is_quick_while_most_of_the_space_is_new() {
+        let text = "study.name = \"s\"\nbudget.trials = 1\ntable.path = \"t.csv\"\n\
+                    objectives = [{ metric = \"validation_accuracy\" }]\n";
+        let space = StudySpec::parse(text).unwrap().space;
+        let (mut random, size) = (Random::new(space.clone()), space.size());
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut number = 0;
+        while random.is_quick() {
+            let proposal = random.suggest(TrialNumber(number), &mut rng).unwrap();
+            random.proposed(TrialNumber(number), &proposal);
+            number += 1;
+        }
+        assert_eq!(u128::from(number), size.div_ceil(4));
     }
 }

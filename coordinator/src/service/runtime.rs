@@ -3,10 +3,10 @@
 //! It takes all queued messages, passes them to the core, appends all records in one durable write,
 //! and only then releases the replies. So every answer that a client has seen is on disk. Queries
 //! also wait for that write, because they see what it makes durable. Proposals are computed by
-//! other threads ([`super::proposers`]) and come back as messages, but for those that take no
-//! longer than that. If the write fails, no reply is released and the thread ends with the error,
-//! which the callers get. If there is no room for it, the thread tries again until there is, and
-//! calls are refused meanwhile (`stall.rs`).
+//! other threads ([`super::proposers`]) and come back as messages; those that take less time than
+//! to wake up another thread are computed here. If the write fails, no reply is released and the
+//! thread ends with the error, which the callers get. If there is no room for it, the thread tries
+//! again until there is, and calls are refused meanwhile (`stall.rs`).
 
 use std::any::Any;
 use std::collections::VecDeque;

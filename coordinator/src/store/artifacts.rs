@@ -296,7 +296,6 @@ impl ArtifactStore {
         sync_directory(root).map_err(at(root))
     }
 
-    /// Path of the artifact, whether it exists or not.
     /// Where the file of an artifact is, if there is one.
     pub fn path(&self, hash: ArtifactHash) -> PathBuf {
         let name = hash.to_string();

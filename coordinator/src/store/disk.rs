@@ -349,6 +349,7 @@ impl Store for DiskStore {
 
     fn settle(&mut self) -> Result<(), StoreError> {
         self.end_replacing()?;
+        self.read_stages_again();
         match &mut self.log {
             Log::Journal(journal) => journal.sync_mark(),
             Log::Old(_) => Ok(()),

@@ -207,8 +207,8 @@ pub enum StoreError {
     /// There are records of an earlier version beside a journal that does not have them.
     #[error(
         "the database in {path} holds records of an earlier version that the journal beside it \
-         does not have, or that cannot be read; move {path} to another data directory, or the \
-         journal"
+         does not have, or that cannot be read; move {path} out of this directory, to one of its \
+         own, or the journal"
     )]
     NotMoved {
         /// Path of the database.

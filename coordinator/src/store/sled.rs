@@ -86,10 +86,12 @@ pub fn beside_journal(
             Ok(!db.tree_names().iter().any(|name| **name == *STAGES))
         }
         Some((db, Some(1..=NEWEST))) => {
-            let moved = OldLog::of(&path, db).and_then(|old| old.read()).and_then(is_moved);
-            match moved {
-                Ok(true) => Ok(false),
-                Ok(false) | Err(_) => Err(StoreError::NotMoved { path: path.clone() }),
+            let read = AssertUnwindSafe(|| OldLog::of(&path, db).and_then(|old| old.read()));
+            // A panic of sled counts as records that cannot be read, too.
+            let read = catch_unwind(read).ok().and_then(Result::ok);
+            match read.map(is_moved) {
+                Some(Ok(true)) => Ok(false),
+                Some(Ok(false) | Err(_)) | None => Err(StoreError::NotMoved { path: path.clone() }),
             }
         }
         Some((_, Some(_) | None)) | None => Ok(false),

@@ -44,12 +44,20 @@ pub struct Upload {
     uploader: u64,
     /// Bytes that arrived in all tries together.
     arrived: AtomicU64,
+    /// What the coordinator had at its last answer; more than there can be before the first.
+    stored: AtomicU64,
 }
 
 impl Upload {
     /// An upload of `bytes`, whose hash is `hash`.
     pub fn new(hash: ArtifactHash, bytes: Arc<Vec<u8>>) -> Self {
-        Self { hash, bytes, uploader: by_chance(), arrived: AtomicU64::new(0) }
+        Self {
+            hash,
+            bytes,
+            uploader: by_chance(),
+            arrived: AtomicU64::new(0),
+            stored: AtomicU64::new(u64::MAX),
+        }
     }
 
     /// How many bytes have arrived in all tries together, as far as the coordinator said.
@@ -98,14 +106,15 @@ impl Upload {
         let messages = UnboundedReceiverStream::new(messages);
         let mut answers = client.resume_upload(messages).await?.into_inner();
         let (mut window, mut on_the_way) = (Window::new(), VecDeque::new());
-        // Where the next chunk begins, and what there was; not known before the first answer.
-        let (mut next, mut before) = (None, None);
+        // Where the next chunk begins; not known before the first answer.
+        let mut next = None;
         loop {
             let Some(answer) = answers.message().await? else {
                 return Err(Status::unavailable("the upload was cut off"));
             };
             let stored = answer.stored.min(size);
-            let came = stored.saturating_sub(before.replace(stored).unwrap_or(stored));
+            // Also what came in an earlier try whose answer was lost.
+            let came = stored.saturating_sub(self.stored.swap(stored, Ordering::Relaxed));
             self.arrived.fetch_add(came, Ordering::Relaxed);
             if answer.complete {
                 return Ok(());

@@ -290,8 +290,9 @@ impl Journal {
         if !is_out_of_space(&source) {
             return StoreError::Io { path, source };
         }
-        if self.unmarked.is_none() && self.log.set_len(self.end.offset).is_ok() {
-            // The room that it took may be what others need.
+        // The room that it took may be what others need.
+        let cut = || self.log.set_len(self.end.offset).and_then(|()| self.log.sync_all());
+        if self.unmarked.is_none() && cut().is_ok() {
             self.has_torn_tail = false;
         }
         self.failed = false;
