@@ -131,10 +131,14 @@ fn damage_to_any_file_is_never_silent() {
         } else {
             // The database has nothing that is not in the journal, and is made again. Between the
             // two places of the mark are bytes that say nothing. The end of a hash's line may go.
+            // What had arrived of an artifact was not acknowledged, and its hash is checked when
+            // the rest is there.
             let line_end = name.extension().is_some_and(|kind| kind == "sum")
                 && said.ends_with(&format!("cut to {} bytes", original.len() - 1));
-            let says_nothing =
-                name.starts_with("records") || name.ends_with("acknowledged") || line_end;
+            let says_nothing = name.starts_with("records")
+                || name.ends_with("acknowledged")
+                || line_end
+                || name.starts_with("artifacts/partial");
             assert!(says_nothing, "{said}");
         }
         fs::remove_dir_all(&copied).unwrap();
