@@ -51,7 +51,8 @@ impl Refusals {
         self.until = None;
     }
 
-    /// Whether one more is taken, or else how long it has to wait. Others then wait for its outcome.
+    /// Whether one more is taken, or else how long it has to wait. If it is taken, others wait for
+    /// its outcome.
     ///
     /// # Errors
     /// If it has to wait.

@@ -88,7 +88,8 @@ pub struct Composed<'a> {
 }
 
 impl Composed<'_> {
-    /// The study of so many trials. If candidates may run by reference, latency is not an objective.
+    /// The study of so many trials. If candidates may run by reference, latency is not an
+    /// objective.
     pub fn submission(&self, trials: u32) -> anyhow::Result<Submission> {
         if self.recipe.names_bits() {
             let untimed = self.of_objectives(trials, false)?;

@@ -2,7 +2,7 @@
 //!
 //! The fields are private to this room. Everybody may ask through `&Core`. What lasts is changed
 //! only by applying records ([`Core::apply`]), and what does not last by the methods of
-//! `passing.rs`. Who decides on either is no business of this room.
+//! `passing.rs`. This room does not decide what to change.
 
 mod apply;
 mod check;
