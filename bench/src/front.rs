@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use edgesmith_client::{Backend, Coordinator, Submission, TrialRow, from_status, is_over};
+use edgesmith_client::{Backend, Coordinator, Submission, TrialRow, is_over};
 use edgesmith_common::metric::{Scale, Unit};
 use edgesmith_common::{Objective, StudySpec, pareto};
 use edgesmith_console::table::{self, Align};
@@ -219,8 +219,7 @@ impl Growth {
         let study = self.spec.name.to_string();
         loop {
             let request = v1::GetStudyRequest { study: study.clone() };
-            let status = coordinator.studies().get_study(request).await.map_err(from_status)?;
-            let status = status.into_inner();
+            let status = coordinator.query(coordinator.studies().get_study(request)).await?;
             if status.complete as usize > self.arrivals.len() {
                 let trials = coordinator.trials(&study).await?;
                 self.arrive(trials, clock.elapsed())?;

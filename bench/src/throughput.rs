@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use edgesmith_client::{Coordinator, Submission, from_status, is_over};
+use edgesmith_client::{Coordinator, Submission, is_over};
 use edgesmith_common::spec::Workload;
 use edgesmith_common::{
     AttemptError, DeviceClass, DeviceInfo, Figures, Metric, Outcome, ScopedMetric, Work,
@@ -219,8 +219,7 @@ impl Setup {
 
     async fn status(&self) -> anyhow::Result<v1::StudyStatus> {
         let request = v1::GetStudyRequest { study: self.study.clone() };
-        let status = self.coordinator.studies().get_study(request).await;
-        Ok(status.map_err(from_status)?.into_inner())
+        self.coordinator.query(self.coordinator.studies().get_study(request)).await
     }
 
     /// Starts a worker with this many slots.

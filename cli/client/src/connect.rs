@@ -21,7 +21,7 @@ use edgesmith_worker::session::BearerToken;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
-use crate::{TokenOptions, from_status};
+use crate::TokenOptions;
 
 /// The address that commands try if the user names none and no data directory is here.
 pub const DEFAULT_COORDINATOR: &str = "http://127.0.0.1:7447";
@@ -93,10 +93,19 @@ enum Place {
 pub struct Coordinator {
     channel: Channel,
     token: BearerToken,
-    /// The address, if the user did not choose it.
-    default: Option<String>,
+    address: Address,
     /// A coordinator in this process. It ends when this connection is dropped.
     _local: Option<LocalCoordinator>,
+}
+
+/// Where a coordinator is.
+enum Address {
+    /// There, as the user or the data directory said.
+    Named(String),
+    /// There, because nothing was named.
+    Default(String),
+    /// In this process.
+    Here,
 }
 
 /// What to do if no process has the data directory open.
@@ -131,7 +140,8 @@ impl Coordinator {
     /// Connects to a coordinator in this process.
     pub async fn connect_to_local(local: &LocalCoordinator) -> anyhow::Result<Self> {
         let (channel, token) = (channel(local.url(), None, None).await?, BearerToken::new(None));
-        Ok(Self { channel, token, default: None, _local: None })
+        let address = Address::Named(local.url().to_owned());
+        Ok(Self { channel, token, address, _local: None })
     }
 
     async fn find(options: &Connection, fallback: Fallback) -> anyhow::Result<Self> {
@@ -141,7 +151,7 @@ impl Coordinator {
                 let token = options.token.read()?;
                 let channel = channel(&url, options.tls_ca.as_deref(), token.as_ref()).await?;
                 let token = BearerToken::new(token.as_ref());
-                Ok(Self { channel, token, default: None, _local: None })
+                Ok(Self { channel, token, address: Address::Named(url), _local: None })
             }
             Place::Directory(directory) if !directory.is_dir() => {
                 let directory = directory.display();
@@ -163,7 +173,8 @@ impl Coordinator {
             );
         };
         let token = BearerToken::new(token.as_ref());
-        let found = Self { channel, token, default: Some(url.to_owned()), _local: None };
+        let address = Address::Default(url.to_owned());
+        let found = Self { channel, token, address, _local: None };
         // A coordinator with TLS says so to a plain call, but without its address, and it does not
         // know that the user has named none.
         let nothing = v1::GetStudyRequest { study: String::new() };
@@ -213,7 +224,8 @@ impl Coordinator {
                             // Tokens can be managed only with the directory's own token.
                             let token =
                                 BearerToken::new(service::local_token(directory, true).as_ref());
-                            return Ok(Self { token, _local: Some(local), ..connected });
+                            let (address, _local) = (Address::Here, Some(local));
+                            return Ok(Self { token, address, _local, ..connected });
                         }
                         // Another process has opened the directory in the meantime.
                         Err(error) if error.is_in_use() => error.into(),
@@ -234,7 +246,8 @@ impl Coordinator {
                     match channel(&address, tls_ca, token.as_ref()).await {
                         Ok(channel) => {
                             let token = BearerToken::new(token.as_ref());
-                            return Ok(Self { channel, token, default: None, _local: None });
+                            let address = Address::Named(address);
+                            return Ok(Self { channel, token, address, _local: None });
                         }
                         Err(error) if error.is::<Invalid>() || error.is::<NotTrusted>() => {
                             return Err(error);
@@ -263,10 +276,19 @@ impl Coordinator {
     /// The error message of an answer. It names the address if that was not chosen, because the
     /// user may have meant another coordinator.
     pub fn refused(&self, status: tonic::Status) -> anyhow::Error {
-        let error = from_status(status);
-        match &self.default {
-            Some(url) => error.context(format!("the coordinator at {url}, the default address")),
-            None => error,
+        let error = self.failed(status);
+        match &self.address {
+            Address::Default(_) => error.context(format!("the coordinator {}", self.place())),
+            Address::Named(_) | Address::Here => error,
+        }
+    }
+
+    /// Where it is, in words that follow "the coordinator".
+    pub(crate) fn place(&self) -> String {
+        match &self.address {
+            Address::Named(url) => format!("at {url}"),
+            Address::Default(url) => format!("at {url}, the default address"),
+            Address::Here => "in this process".to_owned(),
         }
     }
 
@@ -289,7 +311,7 @@ impl Coordinator {
     /// A study's status and its spec.
     pub async fn study(&self, name: &str) -> anyhow::Result<(v1::StudyStatus, Arc<StudySpec>)> {
         let request = v1::GetStudyRequest { study: name.to_owned() };
-        let status = self.studies().get_study(request).await.map_err(from_status)?.into_inner();
+        let status = self.query(self.studies().get_study(request)).await?;
         let spec = StudySpec::from_resolved(&status.resolved_study).with_context(|| {
             format!(
                 "failed to read study {name} from the coordinator; does it run another version?"

@@ -3,6 +3,7 @@
 //! print answers.
 
 mod answer;
+mod calls;
 mod connect;
 mod memory;
 mod network;
@@ -12,7 +13,7 @@ mod training;
 mod trial_row;
 mod trials;
 
-pub use answer::{from_status, is_over};
+pub use answer::is_over;
 pub use connect::{
     Artifacts, Connection, Coordinator, DEFAULT_COORDINATOR, DEFAULT_DATA_DIR, Studies, Tokens,
 };

@@ -10,8 +10,8 @@ use edgesmith_data::{Logits, files};
 use edgesmith_proto::v1;
 use edgesmith_worker::session::artifacts;
 
+use crate::Coordinator;
 use crate::network::Network;
-use crate::{Coordinator, from_status};
 
 /// Largest size of a study file, bytes.
 const MAX_STUDY: u64 = 16 << 20;
@@ -171,7 +171,7 @@ impl Submission {
         let teacher_weights = match self.teacher_weights {
             Some(bytes) => {
                 let hash = artifacts::upload(&mut coordinator.artifacts(), bytes).await;
-                hash.map_err(from_status)?.as_bytes().to_vec()
+                hash.map_err(|status| coordinator.failed(status))?.as_bytes().to_vec()
             }
             None => Vec::new(),
         };
@@ -179,14 +179,14 @@ impl Submission {
             let Some(network) = network else { return Ok(String::new()) };
             let weights = network.weights();
             let uploaded = artifacts::upload(&mut coordinator.artifacts(), weights).await;
-            uploaded.map_err(from_status)?;
+            uploaded.map_err(|status| coordinator.failed(status))?;
             Ok(network.file.to_text())
         };
         let model = send(self.networks.space).await?;
         let teacher_model = send(self.networks.teacher).await?;
         let spec_toml = self.spec.source().to_owned();
         let request = v1::SubmitStudyRequest { spec_toml, teacher_weights, model, teacher_model };
-        Ok(coordinator.studies().submit_study(request).await.map_err(from_status)?.into_inner())
+        coordinator.change(coordinator.studies().submit_study(request)).await
     }
 }
 

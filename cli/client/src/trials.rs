@@ -5,7 +5,7 @@ use anyhow::Context as _;
 use edgesmith_proto::{MAX_PAGE, v1};
 use prost::Message as _;
 
-use crate::{Coordinator, from_status};
+use crate::Coordinator;
 
 /// Most trials in one call that imports some, and most bytes of them. The coordinator takes 1000
 /// trials and 4 MiB.
@@ -20,7 +20,7 @@ impl Coordinator {
         while let Some(first) = next {
             let study = study.to_owned();
             let request = v1::ListTrialsRequest { study, first, ..Default::default() };
-            let page = studies.list_trials(request).await.map_err(from_status)?.into_inner();
+            let page = self.query(studies.list_trials(request)).await?;
             trials.extend(page.trials);
             // A coordinator that does not go on must not keep this asking for ever.
             next = page.next.filter(|next| *next > first);
@@ -36,13 +36,13 @@ impl Coordinator {
         let mut studies = self.studies();
         let study = request.study.clone();
         let request = v1::GetParetoFrontRequest { paged: true, ..request };
-        let answer = studies.get_pareto_front(request).await.map_err(from_status)?.into_inner();
+        let answer = self.query(studies.get_pareto_front(request)).await?;
         let (mut trials, mut more) = (answer.trials, &answer.more[..]);
         while !more.is_empty() {
             let numbers = more[..more.len().min(MAX_PAGE as usize)].to_vec();
             let asked =
                 v1::ListTrialsRequest { study: study.clone(), numbers, ..Default::default() };
-            let page = studies.list_trials(asked).await.map_err(from_status)?.into_inner();
+            let page = self.query(studies.list_trials(asked)).await?;
             // A coordinator that sends something else must not keep this asking for ever.
             more = match more.split_at_checked(page.trials.len()) {
                 Some((sent, rest)) if !sent.is_empty() => rest,
@@ -65,15 +65,15 @@ impl Coordinator {
         let mut total = v1::ImportTrialsResponse::default();
         for trials in parts(trials, IMPORT) {
             let request = v1::ImportTrialsRequest { study: study.to_owned(), trials };
-            let answer = studies.import_trials(request).await.map_err(from_status);
+            let answer = self.change(studies.import_trials(request)).await;
             let v1::ImportTrialsResponse { imported, known } = if total.imported > 0 {
                 let done = total.imported;
                 let answer = answer.with_context(|| {
                     format!("{done} trials were imported, and then the import failed")
                 });
-                answer?.into_inner()
+                answer?
             } else {
-                answer?.into_inner()
+                answer?
             };
             total.imported += imported;
             total.known += known;

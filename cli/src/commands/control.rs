@@ -1,6 +1,6 @@
 //! `edgesmith pause`, `resume`, `cancel` and `delete`.
 
-use edgesmith_client::{Connection, Coordinator, from_status};
+use edgesmith_client::{Connection, Coordinator};
 use edgesmith_console::print_text;
 use edgesmith_proto::v1;
 
@@ -20,16 +20,14 @@ pub struct Args {
 pub async fn pause(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
     let request = v1::PauseStudyRequest { study: args.study };
-    let status = coordinator.studies().pause_study(request).await.map_err(from_status)?;
-    say(&status.into_inner())
+    say(&coordinator.change(coordinator.studies().pause_study(request)).await?)
 }
 
 /// Resumes a paused study.
 pub async fn resume(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
     let request = v1::ResumeStudyRequest { study: args.study };
-    let status = coordinator.studies().resume_study(request).await.map_err(from_status)?;
-    let status = status.into_inner();
+    let status = coordinator.change(coordinator.studies().resume_study(request)).await?;
     print_text(&format!("{} is {}\n", status.name, now(&status, !coordinator.is_private())))?;
     warn_if_stopped(&status, &coordinator);
     Ok(())
@@ -39,8 +37,8 @@ pub async fn resume(args: Args) -> anyhow::Result<()> {
 pub async fn cancel(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
     let request = v1::CancelStudyRequest { study: args.study };
-    let status = coordinator.studies().cancel_study(request).await.map_err(from_status)?;
-    print_text(&format!("{}\n", cancelled(&status.into_inner())))
+    let status = coordinator.change(coordinator.studies().cancel_study(request)).await?;
+    print_text(&format!("{}\n", cancelled(&status)))
 }
 
 /// The text about a study that was cancelled just now.
@@ -60,7 +58,8 @@ fn cancelled(status: &v1::StudyStatus) -> String {
 /// Removes a study with all its trials.
 pub async fn delete(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
-    let removed = remove(&coordinator, &args.study).await.map_err(from_status)?;
+    let removed = remove(&coordinator, &args.study).await;
+    let removed = removed.map_err(|status| coordinator.failed_to_change(status))?;
     print_text(&format!("{removed}\n"))
 }
 

@@ -1,6 +1,6 @@
 //! `edgesmith extend`: gives a study a larger budget.
 
-use edgesmith_client::{Connection, Coordinator, from_status};
+use edgesmith_client::{Connection, Coordinator};
 use edgesmith_console::{number, print_text};
 use edgesmith_proto::v1;
 
@@ -36,8 +36,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let Args { study, limits: Limits { trials, hours }, connection } = args;
     let coordinator = Coordinator::connect(&connection).await?;
     let request = v1::ExtendStudyRequest { study, trials, hours };
-    let answer = coordinator.studies().extend_study(request).await.map_err(from_status)?;
-    let status = answer.into_inner();
+    let status = coordinator.change(coordinator.studies().extend_study(request)).await?;
     print_text(&format!("{}\n", describe(&status, !coordinator.is_private())))?;
     warn_if_stopped(&status, &coordinator);
     Ok(())

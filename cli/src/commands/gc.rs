@@ -1,6 +1,6 @@
 //! `edgesmith gc`: removes artifacts that no study needs.
 
-use edgesmith_client::{Connection, Coordinator, from_status};
+use edgesmith_client::{Connection, Coordinator};
 use edgesmith_console::{number, print_text, table};
 use edgesmith_proto::v1;
 
@@ -20,8 +20,8 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
     let request = v1::CollectArtifactsRequest { min_age_seconds: args.older_than * 3600 };
-    let answer = coordinator.studies().collect_artifacts(request).await.map_err(from_status)?;
-    print_text(&describe(&answer.into_inner(), args.older_than))
+    let answer = coordinator.change(coordinator.studies().collect_artifacts(request)).await?;
+    print_text(&describe(&answer, args.older_than))
 }
 
 fn describe(answer: &v1::CollectArtifactsResponse, hours: u64) -> String {
@@ -31,6 +31,9 @@ fn describe(answer: &v1::CollectArtifactsResponse, hours: u64) -> String {
     if young > 0 {
         let age = if hours == 0 { "a minute".to_owned() } else { format!("{hours} hours") };
         text += &format!("; {young} are not needed, but younger than {age}");
+        if hours > 0 {
+            text += " (`--older-than 0` removes those, too, if no worker is running)";
+        }
     }
     text + "\n"
 }
@@ -46,7 +49,8 @@ mod tests {
         let said = "removed 3 artifacts (2.0 KiB); 7 are needed";
         assert_eq!(describe(&answer, 24), format!("{said}\n"));
         answer.young = 2;
-        let young = "; 2 are not needed, but younger than 24 hours\n";
+        let young = "; 2 are not needed, but younger than 24 hours (`--older-than 0` removes \
+                     those, too, if no worker is running)\n";
         assert_eq!(describe(&answer, 24), format!("{said}{young}"));
     }
 }

@@ -1,6 +1,6 @@
 //! `edgesmith rename`: gives a study another name.
 
-use edgesmith_client::{Connection, Coordinator, from_status};
+use edgesmith_client::{Connection, Coordinator};
 use edgesmith_console::print_text;
 use edgesmith_proto::v1;
 
@@ -20,6 +20,6 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let Args { study, new, connection } = args;
     let coordinator = Coordinator::connect(&connection).await?;
     let request = v1::RenameStudyRequest { study: study.clone(), new_name: new };
-    let answer = coordinator.studies().rename_study(request).await.map_err(from_status)?;
-    print_text(&format!("{study} is now {}\n", answer.into_inner().name))
+    let answer = coordinator.change(coordinator.studies().rename_study(request)).await?;
+    print_text(&format!("{study} is now {}\n", answer.name))
 }

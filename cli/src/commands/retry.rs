@@ -1,6 +1,6 @@
 //! `edgesmith retry`: tries again what failed in a study, after the user has mended the cause.
 
-use edgesmith_client::{Connection, Coordinator, from_status};
+use edgesmith_client::{Connection, Coordinator};
 use edgesmith_console::{number, print_text};
 use edgesmith_proto::v1;
 
@@ -16,17 +16,19 @@ pub struct Args {
     #[arg(long, value_name = "N", allow_negative_numbers = true,
           value_parser = number::whole(0..=u32::MAX))]
     pub trial: Option<u32>,
+    /// Train the teacher again although it has not failed, because its soft targets are lost
+    #[arg(long)]
+    pub teacher: bool,
     #[command(flatten)]
     pub connection: Connection,
 }
 
 /// Tries again, and says what.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let Args { study, trial, connection } = args;
+    let Args { study, trial, teacher, connection } = args;
     let coordinator = Coordinator::connect(&connection).await?;
-    let request = v1::RetryStudyRequest { study, trial };
-    let answer = coordinator.studies().retry_study(request).await.map_err(from_status)?;
-    let answer = answer.into_inner();
+    let request = v1::RetryStudyRequest { study, trial, teacher };
+    let answer = coordinator.change(coordinator.studies().retry_study(request)).await?;
     print_text(&format!("{}\n", describe(&answer, !coordinator.is_private())))?;
     if let Some(status) = &answer.status {
         warn_if_stopped(status, &coordinator);

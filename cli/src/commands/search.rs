@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use edgesmith_client::{
-    Backend, Coordinator, DEFAULT_DATA_DIR, MemorySize, Submission, from_status,
-};
+use edgesmith_client::{Backend, Coordinator, DEFAULT_DATA_DIR, MemorySize, Submission};
 use edgesmith_common::StudySpec;
 use edgesmith_common::spec::Workload;
 use edgesmith_console::{Invalid, invalid, start};
@@ -140,7 +138,7 @@ impl Running<'_> {
             match control::remove(coordinator, &study).await {
                 Ok(removed) => eprintln!("{removed}"),
                 Err(status) if status.code() == tonic::Code::NotFound => {}
-                Err(status) => return Err(from_status(status)),
+                Err(status) => return Err(coordinator.failed_to_change(status)),
             }
         }
         let submitted = match submission.submit(coordinator).await {
@@ -158,8 +156,7 @@ impl Running<'_> {
             eprintln!("{start}");
         }
         let request = v1::GetStudyRequest { study: study.clone() };
-        let status =
-            coordinator.studies().get_study(request).await.map_err(from_status)?.into_inner();
+        let status = coordinator.query(coordinator.studies().get_study(request)).await?;
         if let Some(over) = self.ended_earlier(&status) {
             if status.complete > 0 && (self.shows_front)(status.budget_trials) {
                 front::print_summary(coordinator, &study).await?;
@@ -168,7 +165,7 @@ impl Running<'_> {
         }
         if status.state() == v1::StudyState::Paused {
             let request = v1::ResumeStudyRequest { study: study.clone() };
-            coordinator.studies().resume_study(request).await.map_err(from_status)?;
+            coordinator.change(coordinator.studies().resume_study(request)).await?;
         }
         let trains = matches!(work, Workload::Train(_));
         let slots =
@@ -179,8 +176,9 @@ impl Running<'_> {
         {
             eprintln!("{elsewhere}");
         }
-        let all = coordinator.studies().list_studies(v1::ListStudiesRequest {}).await;
-        if let Some(others) = others(&all.map_err(from_status)?.into_inner().studies, &study) {
+        let request = v1::ListStudiesRequest {};
+        let all = coordinator.query(coordinator.studies().list_studies(request)).await?;
+        if let Some(others) = others(&all.studies, &study) {
             eprintln!("{others}");
         }
 

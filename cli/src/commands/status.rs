@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use edgesmith_client::{Connection, Coordinator, from_status, is_over};
+use edgesmith_client::{Connection, Coordinator, is_over};
 use edgesmith_common::{ArtifactHash, Figures, Metric, ScopedMetric};
 use edgesmith_console::{ListFormat, Output, print, table};
 use edgesmith_proto::{ConvertError, v1};
@@ -29,7 +29,7 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
     let request = v1::GetStudyRequest { study: args.study };
-    let status = coordinator.studies().get_study(request).await.map_err(from_status)?.into_inner();
+    let status = coordinator.query(coordinator.studies().get_study(request)).await?;
     print(&Status { status, running: !coordinator.is_private() }, args.format)
 }
 

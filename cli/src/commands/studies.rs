@@ -1,6 +1,6 @@
 //! `edgesmith studies`.
 
-use edgesmith_client::{Connection, Coordinator, from_status};
+use edgesmith_client::{Connection, Coordinator};
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{ListFormat, Output, print};
 use edgesmith_proto::v1;
@@ -23,8 +23,8 @@ pub struct Args {
 /// Lists studies.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
-    let answer = coordinator.studies().list_studies(v1::ListStudiesRequest {}).await;
-    let studies = answer.map_err(from_status)?.into_inner().studies;
+    let request = v1::ListStudiesRequest {};
+    let studies = coordinator.query(coordinator.studies().list_studies(request)).await?.studies;
     print(&Studies { studies, running: !coordinator.is_private() }, args.format)
 }
 

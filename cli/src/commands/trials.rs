@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use edgesmith_client::{Backend, Connection, Coordinator, MemorySize, from_status};
+use edgesmith_client::{Backend, Connection, Coordinator, MemorySize};
 use edgesmith_common::metric::{Source, Unit};
 use edgesmith_common::{
     Figures, LayerTimes, Measurement, Metric, Noise, OriginalTiming, ScopedMetric, Split,
@@ -149,8 +149,8 @@ pub async fn fetch(
     spec: &StudySpec,
 ) -> anyhow::Result<TrialRow> {
     let request = v1::GetTrialRequest { study: study.to_owned(), number };
-    let answer = coordinator.studies().get_trial(request).await.map_err(from_status)?;
-    TrialRow::new(answer.into_inner(), spec)
+    let answer = coordinator.query(coordinator.studies().get_trial(request)).await?;
+    TrialRow::new(answer, spec)
 }
 
 /// The names of the classes, which are in the metadata of the trial's weights. Empty if the trial

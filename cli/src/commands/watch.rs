@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use edgesmith_client::{Connection, Coordinator, from_status, is_over};
+use edgesmith_client::{Connection, Coordinator, is_over};
 use edgesmith_console::table;
 use edgesmith_proto::v1;
 use v1::StudyState;
@@ -89,8 +89,8 @@ pub async fn follow(
                      studies` lists all"
                 ));
             }
-            (Some(status), _) if !is_passing(&status) => return Err(from_status(status)),
-            (Some(status), _) if silence.tries >= 60 => return Err(from_status(status)),
+            (Some(status), _) if !is_passing(&status) => return Err(coordinator.failed(status)),
+            (Some(status), _) if silence.tries >= 60 => return Err(coordinator.failed(status)),
             _ => {
                 if let Some(line) = silence.go_on() {
                     progress.note(line);

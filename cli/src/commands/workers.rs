@@ -1,6 +1,6 @@
 //! `edgesmith workers`.
 
-use edgesmith_client::{Connection, Coordinator, from_status};
+use edgesmith_client::{Connection, Coordinator};
 use edgesmith_common::Role;
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{ListFormat, Output, print};
@@ -24,8 +24,8 @@ pub struct Args {
 /// Lists workers.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let coordinator = Coordinator::connect(&args.connection).await?;
-    let answer = coordinator.studies().list_workers(v1::ListWorkersRequest {}).await;
-    let answer = answer.map_err(from_status)?.into_inner();
+    let request = v1::ListWorkersRequest {};
+    let answer = coordinator.query(coordinator.studies().list_workers(request)).await?;
     print(&Workers(answer, !coordinator.is_private()), args.format)
 }
 

@@ -1,7 +1,7 @@
 //! A network in the results of a study: a trial, or the teacher.
 
 use anyhow::Context as _;
-use edgesmith_client::{Coordinator, TrialRow, from_status};
+use edgesmith_client::{Coordinator, TrialRow};
 use edgesmith_common::{ArtifactHash, StudySpec, TrainedTrial, TrialValues};
 use edgesmith_console::invalid;
 use edgesmith_data::Normalization;
@@ -51,8 +51,11 @@ impl Stored {
             }
         };
         let mut client = coordinator.artifacts();
-        let mut fetch =
-            async |hash| artifacts::download(&mut client, hash).await.map_err(from_status);
+        let mut fetch = async |hash| {
+            artifacts::download(&mut client, hash)
+                .await
+                .map_err(|status| coordinator.failed(status))
+        };
         let weights = fetch(hashes.weights).await;
         let model = fetch(hashes.model).await?;
         // Names are an extra: a model file is read even if the weights cannot be read.

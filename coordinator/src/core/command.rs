@@ -222,6 +222,9 @@ pub enum Refusal {
         /// What to change, if none of its trials was completed.
         advice: Vec<String>,
     },
+    /// The study has no teacher that could be trained again.
+    #[error("study {0} trains no teacher")]
+    NoTeacher(StudyName),
     /// An imported trial does not fit the study.
     #[error("trial {place} of the import, counted from 0, does not fit the study: {reason}")]
     NotImportable {

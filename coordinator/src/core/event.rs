@@ -76,6 +76,8 @@ pub enum Event {
         study: StudyName,
         /// Which failed trial; `None`: all of them.
         trial: Option<TrialNumber>,
+        /// Whether the teacher is trained again although it has not failed.
+        teacher: bool,
     },
     /// A worker registers.
     Join {

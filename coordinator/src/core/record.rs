@@ -74,7 +74,7 @@ pub enum Record {
         /// Its new name.
         name: StudyName,
     },
-    /// The teacher was given up, and is tried again.
+    /// The teacher was given up, or what it left is lost, and it is trained again.
     TeacherRetried {
         /// Which study.
         study: StudyName,

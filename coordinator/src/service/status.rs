@@ -25,9 +25,10 @@ pub fn of_refusal(refusal: &Refusal) -> Status {
         | Refusal::IdleWorker
         | Refusal::NoEngine => Status::invalid_argument(text),
         Refusal::Differs { .. } | Refusal::NameTaken(_) => Status::already_exists(text),
-        Refusal::Ended { .. } | Refusal::NotFailed { .. } | Refusal::NothingFailed { .. } => {
-            Status::failed_precondition(text)
-        }
+        Refusal::Ended { .. }
+        | Refusal::NotFailed { .. }
+        | Refusal::NothingFailed { .. }
+        | Refusal::NoTeacher(_) => Status::failed_precondition(text),
         Refusal::TooManyWorkers(_) => Status::resource_exhausted(text),
     })
 }

@@ -337,9 +337,10 @@ impl StudyService for Studies {
         &self,
         request: Request<v1::RetryStudyRequest>,
     ) -> Result<Response<v1::RetryStudyResponse>, Status> {
-        let v1::RetryStudyRequest { study, trial } = request.into_inner();
+        let v1::RetryStudyRequest { study, trial, teacher } = request.into_inner();
         let (study, trial) = (name(&study)?, trial.map(TrialNumber));
-        match self.core.ask(|to| Event::Retry { to, study: study.clone(), trial }).await? {
+        let event = |to| Event::Retry { to, study: study.clone(), trial, teacher };
+        match self.core.ask(event).await? {
             Answer::Retried { trials, data, teacher, measured } => {
                 let status = Some(current(&self.core, study).await?);
                 Ok(Response::new(v1::RetryStudyResponse {

@@ -369,7 +369,7 @@ async fn a_study_is_extended_renamed_and_tried_again() {
     let status = studies.rename_study(rename).await.unwrap().into_inner();
     assert_eq!((status.name.as_str(), status.blocked), ("other", true));
     let study = "other".to_owned();
-    let retry = |trial| v1::RetryStudyRequest { study: study.clone(), trial };
+    let retry = |trial| v1::RetryStudyRequest { study: study.clone(), trial, teacher: false };
     let waiting = studies.retry_study(retry(Some(0))).await.unwrap_err();
     assert_eq!(waiting.code(), Code::FailedPrecondition);
     let answer = studies.retry_study(retry(None)).await.unwrap().into_inner();

@@ -319,10 +319,9 @@ impl Pipeline {
         // The files of its weights and of its network.
         let (Start { graph, weights }, files) = match &teacher.source {
             TeacherSource::Network(model) => {
-                let (data, file) = (study.work.space.data(), model.file.file);
                 let start =
-                    given_network(model, &teacher.architecture, data, &class_names, context);
-                (start?, [None, Some(file)])
+                    given_network(model, &teacher.architecture, &class_names, (study, context));
+                (start?, [None, Some(model.file.file)])
             }
             TeacherSource::Train { .. } | TeacherSource::Itself | TeacherSource::File { .. } => (
                 self.start(study, &teacher.architecture, seed, context)?,
@@ -330,7 +329,10 @@ impl Pipeline {
             ),
         };
         let given = match given {
-            Some(hash) => Some(given_weights(&context.fetch(hash)?, &graph)?),
+            Some(hash) => {
+                let weights = study.given(hash, "the teacher's weights", context)?;
+                Some(given_weights(&weights, &graph)?)
+            }
             None => None,
         };
         let started = Instant::now();

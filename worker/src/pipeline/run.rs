@@ -59,6 +59,20 @@ impl<'a> Study<'a> {
             spec.training().ok_or_else(|| AttemptError::hopeless("this study does not train"))?;
         Ok(Self { name: &spec.name, seed: spec.seed, space: &spec.space, work, data })
     }
+
+    /// The artifact of a file that the user gave with the study.
+    ///
+    /// # Errors
+    /// As [`AttemptContext::fetch_of_study`].
+    pub fn given(
+        &self,
+        hash: ArtifactHash,
+        what: &str,
+        context: &AttemptContext,
+    ) -> Result<Arc<Vec<u8>>, AttemptError> {
+        let mend = "without a backup, submit the study again, which stores its files again";
+        context.fetch_of_study(hash, what, mend)
+    }
 }
 
 /// A candidate to train: where it starts and where it stops.
@@ -650,9 +664,18 @@ pub fn read_soft_targets(
     let hash = hash.ok_or_else(|| {
         AttemptError::hopeless("the candidate uses distillation, but the task has no soft targets")
     })?;
-    let fetch = || context.fetch(hash);
     match &study.work.logits {
-        Some(path) => inputs::given_logits(cache, hash, path, dataset, fetch),
-        None => inputs::soft_targets(cache, hash, fetch),
+        Some(path) => {
+            let fetch = || study.given(hash, "the file of logits", context);
+            inputs::given_logits(cache, hash, path, dataset, fetch)
+        }
+        None => {
+            let mend = format!(
+                "without a backup, `edgesmith retry {} --teacher` trains the teacher again",
+                study.name
+            );
+            let fetch = || context.fetch_of_study(hash, "the teacher's soft targets", &mend);
+            inputs::soft_targets(cache, hash, fetch)
+        }
     }
 }

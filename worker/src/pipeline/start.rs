@@ -52,7 +52,8 @@ impl Start {
 pub fn imported(study: &Study<'_>, context: &AttemptContext) -> Result<Weights, AttemptError> {
     let model = study.work.model.as_ref();
     let model = model.ok_or_else(|| hopeless("the study names no network to start from"))?;
-    let weights = safetensors::from_bytes(&context.fetch(model.file.weights)?).map_err(hopeless)?;
+    let weights = study.given(model.file.weights, "the study's own network", context)?;
+    let weights = safetensors::from_bytes(&weights).map_err(hopeless)?;
     weights.check(&model.file.network).map_err(hopeless)?;
     Ok(weights)
 }

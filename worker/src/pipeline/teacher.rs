@@ -4,7 +4,7 @@
 use edgesmith_common::spec::{TeacherModel, TeacherSource, TeacherSpec};
 use edgesmith_common::{AttemptError, Purpose};
 use edgesmith_graph::{Graph, Weights};
-use edgesmith_search_space::{DataShape, Design, Distillation, Features, Shrink};
+use edgesmith_search_space::{Design, Distillation, Features, Shrink};
 use edgesmith_train::{Checkpoint, SoftTargets, safetensors};
 
 use super::run::{Phase, Run, Study};
@@ -140,12 +140,12 @@ impl Pipeline {
 pub fn given_network(
     model: &TeacherModel,
     design: &Design,
-    data: DataShape,
     classes: &[String],
-    context: &AttemptContext,
+    (study, context): (&Study<'_>, &AttemptContext),
 ) -> Result<Start, AttemptError> {
     let file = &model.file;
-    let mut weights = safetensors::from_bytes(&context.fetch(file.weights)?).map_err(hopeless)?;
+    let weights = study.given(file.weights, "the teacher's network", context)?;
+    let mut weights = safetensors::from_bytes(&weights).map_err(hopeless)?;
     weights.check(&file.network).map_err(hopeless)?;
     let own = &file.classes;
     let same = own.len() == classes.len() && classes.iter().all(|name| own.contains(name));
@@ -159,5 +159,5 @@ pub fn given_network(
         )));
     }
     order_classes(&file.network, &mut weights, own, classes)?;
-    Ok(Start { graph: design.graph(data).map_err(hopeless)?, weights })
+    Ok(Start { graph: design.graph(study.work.space.data()).map_err(hopeless)?, weights })
 }

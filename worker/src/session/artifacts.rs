@@ -21,6 +21,9 @@ use super::upload::Upload;
 const CHUNK_BYTES: usize = 1 << 20;
 /// Number of tries of a transfer whose bytes arrive damaged.
 pub(super) const DAMAGED_TRIES: u32 = 3;
+/// The status of a download whose bytes arrive damaged. `DATA_LOSS` is the coordinator's, and says
+/// that they are damaged there.
+pub(super) const DAMAGED_ON_THE_WAY: Code = Code::Aborted;
 /// How long to wait before a transfer goes on after its connection broke.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -70,13 +73,13 @@ impl Tries {
             _ if is_broken(&status) => Err(status),
             // It ended the transfer, as it does when it is restarted.
             Code::Unavailable if brought => Ok(()),
-            Code::DataLoss => {
+            code @ (Code::DataLoss | DAMAGED_ON_THE_WAY) => {
                 self.damaged += 1;
                 if self.damaged < DAMAGED_TRIES {
                     return Ok(());
                 }
                 let text = format!("{}; so it was {DAMAGED_TRIES} times", status.message());
-                Err(Status::data_loss(text))
+                Err(Status::new(code, text))
             }
             _ => Err(status),
         }
@@ -84,7 +87,7 @@ impl Tries {
 }
 
 /// Whether a status is of the connection, and not the coordinator's answer.
-pub(super) fn is_broken(status: &Status) -> bool {
+pub fn is_broken(status: &Status) -> bool {
     status.source().is_some()
 }
 
@@ -122,7 +125,7 @@ where
 ///
 /// # Errors
 /// The status of the coordinator or the connection: `NOT_FOUND` if the artifact does not exist,
-/// `DATA_LOSS` on a checksum mismatch.
+/// `DATA_LOSS` if its file is damaged, `ABORTED` if its bytes arrive damaged.
 pub async fn download<T>(
     client: &mut ArtifactServiceClient<T>,
     hash: ArtifactHash,
@@ -174,7 +177,7 @@ where
     if actual != hash {
         bytes.clear();
         let text = format!("artifact {hash} arrived damaged: its bytes hash to {actual}");
-        return Err(Status::data_loss(text));
+        return Err(Status::new(DAMAGED_ON_THE_WAY, text));
     }
     Ok(())
 }

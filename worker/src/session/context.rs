@@ -7,7 +7,7 @@ use edgesmith_common::{ArtifactHash, AttemptId};
 use tokio_util::sync::CancellationToken;
 
 use super::attempts::{Attempt, lock};
-use super::remote::RemoteArtifacts;
+use super::remote::{RemoteArtifacts, TransferError};
 use super::secret::Secret;
 use edgesmith_common::AttemptError;
 
@@ -63,10 +63,35 @@ impl AttemptContext {
     /// # Errors
     /// When the artifact does not exist, or the attempt is stopped.
     pub fn fetch(&self, hash: ArtifactHash) -> Result<Arc<Vec<u8>>, AttemptError> {
+        self.transferred(hash).map_err(TransferError::of_attempt)
+    }
+
+    /// As [`fetch`](Self::fetch), of an artifact that other tasks of the study need too. The error
+    /// says `what` it is, and how the user may `mend` it without a backup.
+    ///
+    /// # Errors
+    /// As `fetch`. That the coordinator has lost it is a fault of the study's data, so that the
+    /// study waits until it is mended.
+    pub fn fetch_of_study(
+        &self,
+        hash: ArtifactHash,
+        what: &str,
+        mend: &str,
+    ) -> Result<Arc<Vec<u8>>, AttemptError> {
+        self.transferred(hash).map_err(|error| match error {
+            TransferError::Lost { reason, .. } => {
+                AttemptError::of_data(format!("failed to fetch {what}: {reason}; {mend}"))
+            }
+            TransferError::Failed(error) => error,
+        })
+    }
+
+    fn transferred(&self, hash: ArtifactHash) -> Result<Arc<Vec<u8>>, TransferError> {
         match &self.artifacts {
             Artifacts::Remote(remote) => remote.fetch(hash, self.attempt.stop()),
             Artifacts::Local(known) => lock(known).get(&hash).cloned().ok_or_else(|| {
-                AttemptError::retryable(format!("the artifact {hash} does not exist"))
+                let reason = format!("there is no artifact {hash}");
+                TransferError::Lost { what: "fetch an artifact".to_owned(), reason }
             }),
         }
     }
@@ -78,7 +103,9 @@ impl AttemptContext {
     /// When the coordinator refuses it, or the attempt is stopped.
     pub fn put(&self, bytes: Vec<u8>) -> Result<ArtifactHash, AttemptError> {
         match &self.artifacts {
-            Artifacts::Remote(remote) => remote.put(bytes, self.attempt.stop()),
+            Artifacts::Remote(remote) => {
+                remote.put(bytes, self.attempt.stop()).map_err(TransferError::of_attempt)
+            }
             Artifacts::Local(known) => {
                 let hash = ArtifactHash::of(&bytes);
                 lock(known).insert(hash, Arc::new(bytes));

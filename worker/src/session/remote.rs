@@ -16,6 +16,33 @@ use edgesmith_common::AttemptError;
 use super::artifacts::{self, DAMAGED_TRIES};
 use super::upload::Upload;
 
+/// Why an artifact could not be transferred.
+#[derive(Debug)]
+pub enum TransferError {
+    /// The coordinator has lost it, or its file there is damaged. No worker can have it until that
+    /// file is mended.
+    Lost {
+        /// What was tried with which artifact, for example `fetch artifact 1234`.
+        what: String,
+        /// The coordinator's sentence.
+        reason: String,
+    },
+    /// For another reason.
+    Failed(AttemptError),
+}
+
+impl TransferError {
+    /// Why the attempt failed that needed it.
+    pub fn of_attempt(self) -> AttemptError {
+        match self {
+            Self::Lost { what, reason } => {
+                AttemptError::retryable(format!("failed to {what}: {reason}"))
+            }
+            Self::Failed(error) => error,
+        }
+    }
+}
+
 const CACHE_BYTES: usize = 64 << 20;
 /// Number of tries of a transfer that the coordinator answers with an error of its own. A full disk
 /// and too many transfers at once do not count, because they pass.
@@ -49,7 +76,7 @@ impl RemoteArtifacts {
         &self,
         hash: ArtifactHash,
         stop: &CancellationToken,
-    ) -> Result<Arc<Vec<u8>>, AttemptError> {
+    ) -> Result<Arc<Vec<u8>>, TransferError> {
         if let Some(bytes) = lock(&self.cache).get(hash) {
             return Ok(bytes);
         }
@@ -71,7 +98,7 @@ impl RemoteArtifacts {
         &self,
         bytes: Vec<u8>,
         stop: &CancellationToken,
-    ) -> Result<ArtifactHash, AttemptError> {
+    ) -> Result<ArtifactHash, TransferError> {
         let hash = ArtifactHash::of(&bytes);
         let bytes = Arc::new(bytes);
         let upload = Upload::new(hash, Arc::clone(&bytes));
@@ -89,10 +116,14 @@ impl RemoteArtifacts {
         what: &str,
         hash: ArtifactHash,
         transfer: impl AsyncFn() -> Result<T, Status>,
-    ) -> Result<T, AttemptError> {
+    ) -> Result<T, TransferError> {
         let failed = |status: &Status| {
-            let reason = describe(status);
-            AttemptError::retryable(format!("failed to {what} artifact {hash}: {reason}"))
+            let (what, reason) = (format!("{what} artifact {hash}"), describe(status));
+            let lost = TransferError::Lost { what, reason };
+            match status.code() {
+                Code::NotFound | Code::DataLoss => lost,
+                _ => TransferError::Failed(lost.of_attempt()),
+            }
         };
         let tries = async {
             let mut backoff = Backoff::new();
@@ -110,7 +141,7 @@ impl RemoteArtifacts {
                     Code::NotFound | Code::InvalidArgument | Code::FailedPrecondition => {
                         return Err(failed(&status));
                     }
-                    Code::DataLoss => {
+                    Code::DataLoss | artifacts::DAMAGED_ON_THE_WAY => {
                         damaged += 1;
                         if damaged == DAMAGED_TRIES {
                             return Err(failed(&status));
@@ -133,7 +164,7 @@ impl RemoteArtifacts {
         self.runtime.block_on(async {
             tokio::select! {
                 biased;
-                () = stop.cancelled() => Err(AttemptError::stopped()),
+                () = stop.cancelled() => Err(TransferError::Failed(AttemptError::stopped())),
                 done = tries => done,
             }
         })

@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use edgesmith_common::{
-    ArtifactHash, AttemptError, DeviceInfo, Metric, Outcome, StudySpec, TrialNumber, Work,
+    ArtifactHash, AttemptError, DeviceInfo, Fault, Metric, Outcome, StudySpec, TrialNumber, Work,
 };
 use edgesmith_proto::v1;
 use edgesmith_proto::v1::artifact_service_client::ArtifactServiceClient;
@@ -579,7 +579,33 @@ async fn artifacts_are_checked_and_old_coordinators_get_them_whole() {
     assert_eq!(missing.code(), Code::NotFound);
     fake.book().artifacts.insert(hash.as_bytes().to_vec(), b"wrong".to_vec());
     let damaged = artifacts::download(&mut client, hash).await.unwrap_err();
-    assert_eq!(damaged.code(), Code::DataLoss);
+    assert_eq!(damaged.code(), Code::Aborted);
+}
+
+/// No other worker can fetch what the coordinator has lost, so trying again would only use up the
+/// attempts of all trials.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_whole_study_needs_and_is_lost_is_a_fault_of_its_data() {
+    let fake = Fake::new();
+    let life = fake.listen(None).await;
+    let (absent, wrong) = (ArtifactHash::of(b"absent"), ArtifactHash::of(b"right"));
+    fake.book().artifacts.insert(wrong.as_bytes().to_vec(), b"wrong".to_vec());
+    let session = Session::start(
+        config(life.url()),
+        Does(move |_, context: &AttemptContext| {
+            let damaged = context.fetch_of_study(wrong, "the soft targets", "train again");
+            assert_eq!(damaged.unwrap_err().fault, Fault::Attempt, "it was damaged on the way");
+            context.fetch_of_study(absent, "the soft targets", "train again")?;
+            unreachable!("it is absent");
+        }),
+    );
+    fake.offer(1, train_trial());
+    fake.until("reported", |book| book.reports.len() == 1).await;
+    session.shut_down().await;
+    let book = fake.book();
+    let failed = failure(&book.reports[0]);
+    let reason = "failed to fetch the soft targets: there is no such artifact; train again";
+    assert_eq!((failed.reason.as_str(), failed.fault()), (reason, v1::Fault::Data));
 }
 
 /// Commands upload and download over one connection, without a session that tries again.

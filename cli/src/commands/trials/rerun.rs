@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use edgesmith_client::{Coordinator, from_status};
+use edgesmith_client::Coordinator;
 use edgesmith_common::{
     ArtifactHash, Donor, Metric, Outcome, ScopedMetric, StudySpec, TrialNumber, TrialValues, Work,
 };
@@ -74,7 +74,8 @@ pub async fn rerun(
     let mut fetched = Vec::new();
     for hash in wanted {
         let client = &mut coordinator.artifacts();
-        fetched.push(artifacts::download(client, hash).await.map_err(from_status)?);
+        let artifact = artifacts::download(client, hash).await;
+        fetched.push(artifact.map_err(|status| coordinator.failed(status))?);
     }
     let context = AttemptContext::offline(fetched);
     eprintln!("running trial {} of {} again on {}", row.number, status.name, args.backend.name());
@@ -87,7 +88,8 @@ pub async fn rerun(
     let (then, now) = (before.compressed.repeatable(), again.compressed);
     let mut models = Vec::new();
     let client = &mut coordinator.artifacts();
-    models.push(artifacts::download(client, before.model).await.map_err(from_status)?);
+    let model = artifacts::download(client, before.model).await;
+    models.push(model.map_err(|status| coordinator.failed(status))?);
     models.push(context.fetch(again.model).map_err(|e| anyhow::anyhow!("{}", e.reason))?.to_vec());
     let models: Vec<ArtifactHash> = models.into_iter().map(without_notes).collect();
     let hash = |h: ArtifactHash| h.to_string()[..16].to_owned();

@@ -60,8 +60,8 @@ impl Turn<'_> {
                 let answer = self.rename(&study, name);
                 self.reply(to, answer);
             }
-            Event::Retry { to, study, trial } => {
-                let answer = self.retry(&study, trial);
+            Event::Retry { to, study, trial, teacher } => {
+                let answer = self.retry(&study, trial, teacher);
                 self.reply(to, answer);
             }
             Event::Steer { to, study, action } => {

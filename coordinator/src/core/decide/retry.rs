@@ -7,18 +7,21 @@ use super::turn::Turn;
 use crate::core::command::{Answer, Refusal};
 use crate::core::queries::advice;
 use crate::core::record::{Record, StudyState, TrialEnding};
-use crate::core::study::Stage;
+use crate::core::study::{Stage, Teacher};
 
 impl Turn<'_> {
     /// Tries again what failed in a study: all failed trials or one, the teacher, the data check.
-    /// Workers that were excluded are asked again. A study that ended goes on.
+    /// With `again`, the teacher is trained again although it has not failed, because what it left
+    /// is lost. Workers that were excluded are asked again. A study that ended goes on.
     ///
     /// # Errors
-    /// If the study is unknown or was cancelled, if the trial has not failed, or if nothing has.
+    /// If the study is unknown or was cancelled, if the trial has not failed, if nothing has, or if
+    /// there is no teacher to train.
     pub(super) fn retry(
         &mut self,
         name: &StudyName,
         number: Option<TrialNumber>,
+        again: bool,
     ) -> Result<Answer, Refusal> {
         let study = self.core.study(name)?;
         if *study.state() == StudyState::Cancelled {
@@ -38,14 +41,22 @@ impl Turn<'_> {
             }
             None => study.trials().failed(),
         };
-        let (data, teacher) = (study.needs_data_again(), study.lacks_teacher_task());
-        let measured = study.lacks_teacher_measurements().len() as u32;
+        if again && matches!(study.teacher(), Teacher::None) {
+            return Err(Refusal::NoTeacher(name.clone()));
+        }
+        let again = again && study.teacher().trained().is_some();
+        let (data, teacher) = (study.needs_data_again(), study.lacks_teacher_task() || again);
+        let measured = if again { 0 } else { study.lacks_teacher_measurements().len() as u32 };
         let excluded = !study.state().is_ended() && self.core.connected().excludes(name);
         if failed.is_empty() && !data && !teacher && measured == 0 && !excluded {
             let (study, advice) = (name.clone(), advice(study));
             return Err(Refusal::NothingFailed { study, advice });
         }
         self.take_up(name);
+        if again {
+            let (study, task) = (name.clone(), self.core.next_task());
+            self.record(Record::TeacherRetried { study, task });
+        }
         for number in &failed {
             self.retry_trial(name, *number);
         }

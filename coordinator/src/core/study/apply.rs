@@ -53,11 +53,15 @@ impl Study {
             }
             Record::ProposalsEnded { reason, .. } => self.proposals_ended = Some(reason.clone()),
             Record::TeacherRetried { task, .. } => {
-                if !self.lacks_teacher_task() {
-                    return Err("the teacher was not given up".to_owned());
+                if !self.lacks_teacher_task() && self.teacher.trained().is_none() {
+                    return Err("the teacher is neither trained nor given up".to_owned());
                 }
                 self.teacher = Teacher::Pending(*task);
                 self.tasks.insert(*task, TaskKind::Teacher)?;
+                let measures = |kind: &TaskKind| matches!(kind, TaskKind::Measure(None, _));
+                let old = self.tasks.iter().filter(|(_, task)| measures(task.kind()));
+                let old: Vec<TaskId> = old.map(|(id, _)| id).collect();
+                return self.drop_tasks(old);
             }
             Record::TeacherTrained { trained, soft_targets, measure, .. } => {
                 let done = self.teacher.train(trained, *soft_targets)?;

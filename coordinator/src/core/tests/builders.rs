@@ -344,7 +344,11 @@ impl Bench {
         study: &StudyName,
         trial: Option<TrialNumber>,
     ) -> Result<Answer, Refusal> {
-        self.ask(|to| Event::Retry { to, study: study.clone(), trial })
+        self.ask(|to| Event::Retry { to, study: study.clone(), trial, teacher: false })
+    }
+
+    pub(super) fn retry_teacher(&mut self, study: &StudyName) -> Result<Answer, Refusal> {
+        self.ask(|to| Event::Retry { to, study: study.clone(), trial: None, teacher: true })
     }
 
     pub(super) fn status(&self, study: &StudyName) -> StudyView {

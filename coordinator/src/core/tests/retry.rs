@@ -91,6 +91,48 @@ fn a_study_that_ended_without_its_data_or_its_teacher_goes_on() {
 }
 
 #[test]
+fn a_study_whose_soft_targets_are_lost_waits_until_its_teacher_is_trained_again() {
+    let mut bench = Bench::new();
+    let study = bench.submit(StudyBuilder::new("s").teacher().trials(2).device("local"));
+    let worker = bench.join(WorkerBuilder::both());
+    let lease = bench.lease(worker);
+    assert!(matches!(lease.work, Work::TrainTeacher { .. }));
+    bench.finish(worker, &lease);
+    let mut lease = bench.lease(worker);
+    if matches!(lease.work, Work::MeasureModel { .. }) {
+        bench.finish(worker, &lease);
+        lease = bench.lease(worker);
+    }
+    assert!(matches!(lease.work, Work::TrainTrial { .. }));
+    bench.fail(worker, &lease, Fault::Data);
+    let status = bench.status(&study);
+    assert_eq!(status.state, StudyState::Running);
+    assert!(status.data_problem.is_some(), "{status:?}");
+    bench.restart();
+    let worker = bench.join(WorkerBuilder::trainer());
+    bench.assert_no_work(worker);
+    let retried = Answer::Retried { trials: 0, data: true, teacher: true, measured: 0 };
+    assert_eq!(bench.retry_teacher(&study), Ok(retried));
+    bench.restart();
+    let worker = bench.join(WorkerBuilder::both());
+    let lease = bench.lease(worker);
+    assert!(matches!(lease.work, Work::TrainTeacher { .. }));
+    // The measurement that waited was of the other teacher.
+    bench.assert_no_work(worker);
+    bench.finish(worker, &lease);
+    assert_eq!(bench.trial(&study, 0).attempts, 1);
+    for _ in 0..5 {
+        let lease = bench.lease(worker);
+        bench.finish(worker, &lease);
+    }
+    assert_eq!(bench.status(&study).state, StudyState::Complete { reason: None });
+    assert_eq!(bench.trial(&study, 0).attempts, 3);
+
+    let study = bench.submit(StudyBuilder::new("alone").trials(1));
+    assert_eq!(bench.retry_teacher(&study), Err(Refusal::NoTeacher(study)));
+}
+
+#[test]
 fn a_retried_trial_keeps_what_it_has() {
     let mut bench = Bench::new();
     let builder = StudyBuilder::new("s").trials(1).attempts(1).device("local").device("board");

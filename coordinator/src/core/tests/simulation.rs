@@ -461,7 +461,7 @@ impl World {
         // Failed trials are the only finished ones that may change.
         let failed = |trial: &TrialView| matches!(trial.state, TrialState::Failed { .. });
         self.finished.retain(|(of, _), trial| *of != study || !failed(trial));
-        self.send(Pending::Steer, |to| Event::Retry { to, study, trial: None });
+        self.send(Pending::Steer, |to| Event::Retry { to, study, trial: None, teacher: false });
     }
 
     fn steer(&mut self) {

@@ -203,8 +203,8 @@ fn a_teacher_of_other_classes_is_refused_with_both() {
     let model = spec.teacher_model().unwrap();
     let design = &work.teacher.as_ref().unwrap().architecture;
     let context = AttemptContext::offline(vec![weights.clone()]);
-    let given =
-        |classes: &[String]| given_network(model, design, work.space.data(), classes, &context);
+    let study = Study::of(&spec, None).unwrap();
+    let given = |classes: &[String]| given_network(model, design, classes, (&study, &context));
     let digits: Vec<String> = (0..10).map(|digit| digit.to_string()).collect();
     let error = given(&digits).err().unwrap();
     assert_eq!(error.fault, Fault::Data);
@@ -239,7 +239,7 @@ fn weights_of_another_network_are_not_trained() {
     let (task, _) = on_own_network("");
     let context = AttemptContext::offline(vec![b"others".to_vec()]);
     let error = worker().execute(task, &context).unwrap_err();
-    assert!(error.reason.contains("does not exist"), "{error}");
+    assert!(error.reason.contains("there is no artifact"), "{error}");
 }
 
 /// A convolution with a bias before a linear layer with one, and their weights.
