@@ -35,6 +35,43 @@ fn fill(directory: &Path, left: u64) -> PathBuf {
     path
 }
 
+/// With the program as `$1` and a study file as `$2`: fills the disk of a directory with a study,
+/// then asks about it, collects artifacts, and starts a coordinator on it.
+const ON_A_FULL_DISK: &str = r#"
+set -e
+"$1" search "$2" --slots 1
+cat /dev/zero > edgesmith-data/filler || true
+"$1" status full
+"$1" gc --older-than 0
+"$1" check
+"$1" coordinator --listen 127.0.0.1:0 &
+pid=$!
+until grep -q http edgesmith-data/lock; do kill -0 $pid; sleep 0.05; done
+"$1" status full
+"$1" status full --coordinator "$(sed -n 2p edgesmith-data/lock)"
+kill -INT $pid
+wait $pid
+"#;
+
+#[test]
+fn a_directory_on_a_full_disk_is_read_and_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let data = directory.join("edgesmith-data");
+    fs::create_dir(&data).unwrap();
+    let Some(mut shell) = with_disk(&data, "8m", Path::new("sh")) else {
+        eprintln!("skipped: no file system can be mounted here");
+        return;
+    };
+    let study = TinyStudy::new("full").write(directory);
+    let done = shell.args(["-c", ON_A_FULL_DISK, "sh"]).arg(edgesmith()).arg(study);
+    let done = done.current_dir(directory).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(done.status.success(), "{said}{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(said.matches("full is complete").count(), 3, "{said}");
+    assert!(said.contains("are whole"), "{said}");
+}
+
 /// Waits until a log has this text.
 fn wait_for(log: &Path, text: &str) {
     let start = Instant::now();

@@ -8,6 +8,7 @@ use edgesmith_common::ArtifactHash;
 
 use super::{MaintenanceError, hold_if_old, is_data_directory, unused_id};
 use crate::core::{Core, CoreConfig, Time};
+use crate::service::tls::Authority;
 use crate::store::{
     AccessFiles, ArtifactError, ArtifactStore, DataDir, DiskStore, Repaired, Replay, StoreError,
     check_finished, half_damaged_mark, read_records, repair_journal,
@@ -62,8 +63,9 @@ pub fn check(directory: &Path) -> Result<Checked, MaintenanceError> {
             check_artifacts(directory, None, &mut checked)?;
         }
     }
-    let access = AccessFiles::new(directory).check()?;
-    checked.problems.extend(access.iter().map(ToString::to_string));
+    let access = AccessFiles::new(directory);
+    let problems = access.check()?.into_iter().chain(Authority::problem(&access));
+    checked.problems.extend(problems.map(|problem| problem.to_string()));
     Ok(checked)
 }
 
@@ -231,6 +233,12 @@ mod tests {
         fs::write(path.join("access/key"), [0; 32]).unwrap();
         problem(&["access/key is damaged"]);
         fs::write(path.join("access/key"), key).unwrap();
+        // Without checksums, as an earlier version left them, files still have to make sense.
+        let authority =
+            ["authority.pem", "authority-key.pem"].map(|of| path.join("access").join(of));
+        authority.iter().for_each(|file| fs::write(file, "nonsense").unwrap());
+        problem(&["access/authority.pem is damaged", "make new tokens"]);
+        authority.iter().for_each(|file| fs::remove_file(file).unwrap());
         let mark = path.join("journal/acknowledged");
         let mut bytes = fs::read(&mark).unwrap();
         bytes[30] ^= 1;

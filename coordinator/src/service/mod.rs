@@ -27,7 +27,7 @@ mod studies;
 #[cfg(test)]
 mod tests;
 mod throttle;
-mod tls;
+pub(crate) mod tls;
 mod tokens;
 mod uploads;
 mod views;

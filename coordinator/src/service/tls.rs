@@ -26,10 +26,10 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName,
 use tokio_rustls::rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 
-use crate::store::{AccessError, AccessFiles};
+use crate::store::{
+    AUTHORITY_FILE as AUTHORITY, AUTHORITY_KEY_FILE as AUTHORITY_KEY, AccessError, AccessFiles,
+};
 
-const AUTHORITY: &str = "authority.pem";
-const AUTHORITY_KEY: &str = "authority-key.pem";
 /// Least time between two looks at the certificate's files.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 /// Largest file that is read as a certificate or key.
@@ -91,22 +91,8 @@ impl Authority {
     /// # Errors
     /// If it cannot be read or stored.
     pub fn load_or_make(files: &AccessFiles) -> Result<Self, TlsError> {
-        let damaged = |name: &str, error: &dyn std::fmt::Display| {
-            files.damaged(
-                name,
-                format!(
-                    "{error}; remove {AUTHORITY} and {AUTHORITY_KEY} there for a new authority, and \
-                     then make new tokens"
-                ),
-            )
-        };
-        if let (Some(certificate), Some(key)) = (files.read(AUTHORITY)?, files.read(AUTHORITY_KEY)?)
-        {
-            let certificate = CertificateDer::from_pem_slice(&certificate)
-                .map_err(|e| damaged(AUTHORITY, &of_pem(&e)))?;
-            let key = KeyPair::from_pem(&String::from_utf8_lossy(&key))
-                .map_err(|e| damaged(AUTHORITY_KEY, &e))?;
-            return Ok(Self { certificate, key });
+        if let Some(authority) = Self::existing(files)? {
+            return Ok(authority);
         }
         let key = KeyPair::generate()?;
         let certificate = authority_params().self_signed(&key)?;
@@ -114,6 +100,37 @@ impl Authority {
         files.write(AUTHORITY_KEY, key.serialize_pem().as_bytes())?;
         files.write(AUTHORITY, certificate.pem().as_bytes())?;
         Ok(Self { certificate: certificate.der().clone(), key })
+    }
+
+    /// The directory's authority; `None` if there is none.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn existing(files: &AccessFiles) -> Result<Option<Self>, AccessError> {
+        let damaged = |name: &str, error: &dyn std::fmt::Display| {
+            files.damaged(
+                name,
+                format!(
+                    "{error}; remove {AUTHORITY} and {AUTHORITY_KEY} there, each with its \
+                     checksum, for a new authority, and then make new tokens"
+                ),
+            )
+        };
+        let (Some(certificate), Some(key)) = (files.read(AUTHORITY)?, files.read(AUTHORITY_KEY)?)
+        else {
+            return Ok(None);
+        };
+        let certificate = CertificateDer::from_pem_slice(&certificate)
+            .map_err(|e| damaged(AUTHORITY, &of_pem(&e)))?;
+        let key = KeyPair::from_pem(&String::from_utf8_lossy(&key))
+            .map_err(|e| damaged(AUTHORITY_KEY, &e))?;
+        Ok(Some(Self { certificate, key }))
+    }
+
+    /// What is wrong with the contents of its files, if their bytes are whole.
+    pub fn problem(files: &AccessFiles) -> Option<AccessError> {
+        let whole = |name| files.read(name).is_ok();
+        if whole(AUTHORITY) && whole(AUTHORITY_KEY) { Self::existing(files).err() } else { None }
     }
 
     /// The fingerprint of the directory's authority; `None` if there is none.

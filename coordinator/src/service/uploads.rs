@@ -110,7 +110,6 @@ impl Artifacts {
         };
         let hash = hash(&bytes, "hash").map_err(|e| status::of_convert(&e))?;
         self.check_size(hash, size)?;
-        self.space.admit_artifact()?;
         let turn = self.uploads.take().await?;
         let (sender, answers) = mpsc::channel(4);
         let (stop, space, idle) = (self.stop.clone(), self.space.clone(), self.idle);
@@ -120,7 +119,10 @@ impl Artifacts {
         // One that is damaged is uploaded again.
         let begun = match blocking(move || Ok(store.has_whole(hash, size))).await? {
             true => Begun::Stored,
-            false => self.begin(hash, size, uploader).await?,
+            false => {
+                self.space.admit_artifact()?;
+                self.begin(hash, size, uploader).await?
+            }
         };
         let (partial, end) = match begun {
             Begun::At(partial, end) => (partial, end),

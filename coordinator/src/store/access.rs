@@ -15,9 +15,15 @@ use std::path::{Path, PathBuf};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::directory::sync_directory;
+use super::is_out_of_space;
 
 const FOLDER: &str = "access";
 const KEY_FILE: &str = "key";
+pub(super) const TOKENS_FILE: &str = "tokens";
+/// The certificate of the directory's own authority.
+pub(crate) const AUTHORITY_FILE: &str = "authority.pem";
+/// The authority's private key.
+pub(crate) const AUTHORITY_KEY_FILE: &str = "authority-key.pem";
 const SUM: &str = "sum";
 /// In the place of the hash of a file that is not there.
 const ABSENT: &str = "absent";
@@ -100,11 +106,7 @@ impl AccessFiles {
             Ok(key) => Ok(Some(Key(key))),
             Err(bytes) => Err(self.damaged(
                 KEY_FILE,
-                format!(
-                    "it has {} bytes and not 32; remove it: workers then join again and start \
-                     their tasks over",
-                    bytes.len()
-                ),
+                format!("it has {} bytes and not 32; {}", bytes.len(), without(KEY_FILE)),
             )),
         }
     }
@@ -127,11 +129,16 @@ impl AccessFiles {
             Some(_) => "its bytes do not have the checksum",
             None => "it is missing, but there is a checksum",
         };
+        let (missing, follows) = (bytes.is_none(), without(name));
+        let end = if missing {
+            String::new()
+        } else {
+            format!("; if you have changed {name} yourself, remove only {sum_name}")
+        };
         Err(self.damaged(
             name,
             format!(
-                "{problem} in {sum_name}; restore both from a backup, or remove {sum_name} if you \
-                 have changed the file yourself"
+                "{problem} in {sum_name}; restore both from a backup; without one, {follows}{end}"
             ),
         ))
     }
@@ -161,20 +168,32 @@ impl AccessFiles {
         Ok(copied)
     }
 
-    /// Checks every file.
+    /// Checks every file: its bytes, and whether the key and the tokens can be read.
     ///
     /// # Errors
     /// If the folder cannot be read. The problem of each file that is damaged is in the list.
     pub fn check(&self) -> Result<Vec<AccessError>, AccessError> {
-        Ok(self.names()?.iter().filter_map(|name| self.read(name).err()).collect())
+        let problem = |name: &String| match name.as_str() {
+            KEY_FILE => self.existing_key().err(),
+            TOKENS_FILE => self.tokens().err(),
+            name => self.read(name).err(),
+        };
+        Ok(self.names()?.iter().filter_map(problem).collect())
     }
 
     /// Adds the hashes of files that an earlier version wrote, and removes the line `absent` for
-    /// files that are there.
+    /// files that are there. If there is no room for that, a later start does it.
     ///
     /// # Errors
     /// If the folder cannot be read or written, or a file is damaged.
     pub fn complete_sums(&self) -> Result<(), AccessError> {
+        match self.complete_all_sums() {
+            Err(AccessError::Io { source, .. }) if is_out_of_space(&source) => Ok(()),
+            completed => completed,
+        }
+    }
+
+    fn complete_all_sums(&self) -> Result<(), AccessError> {
         for name in self.names()? {
             let sum_name = format!("{name}.{SUM}");
             let sums = self.read_unchecked(&sum_name)?;
@@ -226,10 +245,9 @@ impl AccessFiles {
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), AccessError> {
-        let path = self.folder.join(name);
+        let (path, fresh) = (self.folder.join(name), self.folder.join(format!("{name}.new")));
         let replace = || {
             DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
-            let fresh = self.folder.join(format!("{name}.new"));
             match fs::remove_file(&fresh) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -241,7 +259,30 @@ impl AccessFiles {
             fs::rename(&fresh, &path)?;
             sync_directory(&self.folder)
         };
-        replace().map_err(|source| AccessError::Io { path: path.clone(), source })
+        replace().map_err(|source| {
+            // What was written of it, if there was no room for the rest. The file stays as it was.
+            let _ = fs::remove_file(&fresh);
+            AccessError::Io { path: path.clone(), source }
+        })
+    }
+}
+
+/// How to go on without a file, and what that costs.
+fn without(name: &str) -> &'static str {
+    match name {
+        KEY_FILE => {
+            "remove key and key.sum there: a new key is made, and workers join again and start \
+             their tasks over"
+        }
+        TOKENS_FILE => {
+            "remove tokens and tokens.sum there, and make new tokens before the coordinator starts: \
+             without any, whoever reaches it may do everything"
+        }
+        AUTHORITY_FILE | AUTHORITY_KEY_FILE => {
+            "remove authority.pem, authority-key.pem and their checksums there: a new authority is \
+             made, and tokens have to be made again, because they name the old one"
+        }
+        _ => "remove both",
     }
 }
 
@@ -295,6 +336,15 @@ mod tests {
             let refused = files.read("list").unwrap_err().to_string();
             assert!(refused.contains("access/list is damaged: its bytes"), "{refused}");
             assert_eq!(files.check().unwrap().len(), 1);
+        }
+        files.write("list", b"one").unwrap();
+
+        // Without its checksum, as an earlier version left it, a file still has to make sense.
+        for name in [KEY_FILE, TOKENS_FILE] {
+            fs::write(dir.path().join("access").join(name), "nonsense").unwrap();
+            let [problem] = &files.check().unwrap()[..] else { panic!("{name}") };
+            assert!(problem.to_string().contains(&format!("access/{name}")), "{problem}");
+            fs::remove_file(dir.path().join("access").join(name)).unwrap();
         }
     }
 

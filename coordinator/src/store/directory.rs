@@ -25,7 +25,7 @@ pub struct DataDir {
     /// Whether it can only be read.
     read_only: bool,
     /// Holds the lock; `None` if there is none, in a directory that can only be read.
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 /// The process that holds a data directory.
@@ -107,22 +107,17 @@ impl DataDir {
                     std::thread::sleep(LOCK_PAUSE);
                 }
                 Err(TryLockError::WouldBlock) => {
-                    return Err(DataDirError::InUse { path, pid: read_pid(&mut lock) });
+                    return Err(DataDirError::InUse { path, pid: read_holder(&mut lock).pid });
                 }
                 Err(TryLockError::Error(source)) => return Err(in_path(source)),
             }
         }
-        let write_pid = |lock: &mut File| {
-            lock.set_len(0)?;
-            lock.rewind()?;
-            writeln!(lock, "{}", std::process::id())
-        };
-        write_pid(&mut lock).map_err(in_path)?;
+        write_holder(&mut lock, "").map_err(in_path)?;
         // The address file of a killed process. If it stayed, it would be taken for this process's
         // file.
         match fs::remove_file(path.join(ADDRESS_FILE)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(in_path(error)),
-            _ => Ok(Self { path, announced: false, read_only: false, _lock: Some(lock) }),
+            _ => Ok(Self { path, announced: false, read_only: false, lock: Some(lock) }),
         }
     }
 
@@ -145,12 +140,12 @@ impl DataDir {
             match held.try_lock_shared() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    return Err(DataDirError::InUse { path, pid: read_pid(&mut held) });
+                    return Err(DataDirError::InUse { path, pid: read_holder(&mut held).pid });
                 }
                 Err(TryLockError::Error(source)) => return Err(in_path(source)),
             }
         }
-        Ok(Self { path, announced: false, read_only: true, _lock: lock })
+        Ok(Self { path, announced: false, read_only: true, lock })
     }
 
     /// Whether it can only be read.
@@ -159,16 +154,23 @@ impl DataDir {
     }
 
     /// Writes the address of this directory's coordinator to a file, for callers of
-    /// [`DataDir::holder`]. The file is removed before the lock is released.
+    /// [`DataDir::holder`]. The file is removed before the lock is released. The lock has it too,
+    /// which takes no more room on a full disk.
     ///
     /// # Errors
-    /// If the file cannot be written.
+    /// If neither can be written.
     pub fn announce(&mut self, address: &str) -> Result<(), DataDirError> {
         // Set before writing, so that even a half-written file is removed. No other process's file
         // is there.
         self.announced = true;
-        fs::write(self.path.join(ADDRESS_FILE), address)
-            .map_err(|source| DataDirError::Io { path: self.path.clone(), source })
+        let in_lock = match &mut self.lock {
+            Some(lock) => write_holder(lock, address),
+            None => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
+        };
+        match (in_lock, fs::write(self.path.join(ADDRESS_FILE), address)) {
+            (Err(source), Err(_)) => Err(DataDirError::Io { path: self.path.clone(), source }),
+            (Ok(()), _) | (_, Ok(())) => Ok(()),
+        }
     }
 
     /// The process that holds the directory; `None` if there is none, whatever files a killed
@@ -186,10 +188,11 @@ impl DataDir {
         match lock.try_lock_shared() {
             Ok(()) => Ok(None),
             Err(TryLockError::WouldBlock) => {
+                let Holder { pid, address: in_lock } = read_holder(&mut lock);
                 let address = fs::read_to_string(path.join(ADDRESS_FILE)).ok();
                 let address = address.map(|text| text.trim().to_owned());
-                let address = address.filter(|address| !address.is_empty());
-                Ok(Some(Holder { pid: read_pid(&mut lock), address }))
+                let address = address.filter(|address| !address.is_empty()).or(in_lock);
+                Ok(Some(Holder { pid, address }))
             }
             Err(TryLockError::Error(source)) => Err(io(source)),
         }
@@ -240,10 +243,23 @@ impl Drop for DataDir {
     }
 }
 
-fn read_pid(lock: &mut impl Read) -> Option<u32> {
+/// Writes this process and its address to the lock, in one go and without giving back the room
+/// that the file has: on a full disk it would not get it again.
+fn write_holder(lock: &mut File, address: &str) -> io::Result<()> {
+    let text = format!("{}\n{address}\n", std::process::id());
+    let blank = (lock.metadata()?.len() as usize).saturating_sub(text.len());
+    lock.rewind()?;
+    lock.write_all((text.clone() + &" ".repeat(blank)).as_bytes())?;
+    lock.set_len(text.len() as u64)
+}
+
+fn read_holder(lock: &mut impl Read) -> Holder {
     let mut text = String::new();
-    lock.read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+    // What cannot be read is not known.
+    let _ = lock.read_to_string(&mut text);
+    let mut lines = text.lines().map(str::trim);
+    let pid = lines.next().and_then(|line| line.parse().ok());
+    Holder { pid, address: lines.next().filter(|line| !line.is_empty()).map(str::to_owned) }
 }
 
 /// Makes the entries of a directory durable: files created, renamed or removed in it.
@@ -284,7 +300,11 @@ mod tests {
         let mut held = DataDir::open(path).unwrap();
         let (pid, address) = (Some(std::process::id()), Some("http://127.0.0.1:2".to_owned()));
         held.announce("http://127.0.0.1:2").unwrap();
-        assert_eq!(DataDir::holder(path).unwrap(), Some(Holder { pid, address }));
+        let holder = Some(Holder { pid, address });
+        assert_eq!(DataDir::holder(path).unwrap(), holder);
+        // As on a full disk, which has no room for another file.
+        fs::write(path.join("address"), "").unwrap();
+        assert_eq!(DataDir::holder(path).unwrap(), holder);
         drop(held);
         assert_eq!(DataDir::holder(path).unwrap(), None);
         assert!(!path.join("address").exists());

@@ -35,6 +35,7 @@ mod tokens;
 use std::io;
 use std::path::PathBuf;
 
+pub(crate) use self::access::{AUTHORITY_FILE, AUTHORITY_KEY_FILE};
 pub use self::access::{AccessError, AccessFiles, Key, random};
 pub use self::artifacts::{
     ArtifactError, ArtifactReader, ArtifactStore, ArtifactWriter, Collected, has_artifacts,

@@ -8,9 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::StoreError;
 use super::directory::sync_directory;
 use super::old::{FIRST_LOG, NEWEST, OldLog};
+use super::{StoreError, is_out_of_space};
 use crate::core::Record;
 
 /// The format of a database beside a journal. Programs that do not know journals refuse it, so that
@@ -67,11 +67,34 @@ pub fn existing_database(path: &Path) -> Result<Option<(::sled::Db, Option<u32>)
 
 /// Sees to the database beside the journal, which earlier versions refuse. It holds nothing else,
 /// so one that cannot be read, or in which an earlier version kept stages, is replaced. So is one
-/// with a log that `is_moved` finds in the journal.
+/// with a log that `is_moved` finds in the journal. On a full disk, on which sled cannot even open
+/// one, that is left to a later start: the journal has all records.
 ///
 /// # Errors
 /// If it cannot be replaced, a later version wrote it, or it holds a log that was not moved.
 pub fn beside_journal(
+    directory: &Path,
+    is_moved: impl FnOnce(Vec<Record>) -> Result<bool, StoreError>,
+) -> Result<(), StoreError> {
+    match see_to_database(directory, is_moved) {
+        Err(error) if lacks_room(&error) => {
+            tracing::debug!("the database beside the journal is left as it is: {error}");
+            // What was written of a new one.
+            remove(&directory.join(NEW_DATABASE))
+        }
+        seen_to => seen_to,
+    }
+}
+
+fn lacks_room(error: &StoreError) -> bool {
+    match error {
+        StoreError::Io { source, .. }
+        | StoreError::Database { source: ::sled::Error::Io(source), .. } => is_out_of_space(source),
+        _ => false,
+    }
+}
+
+fn see_to_database(
     directory: &Path,
     is_moved: impl FnOnce(Vec<Record>) -> Result<bool, StoreError>,
 ) -> Result<(), StoreError> {
@@ -104,6 +127,8 @@ pub fn beside_journal(
         {
             return Err(StoreError::Format { path, found, expected });
         }
+        // A new one would have no room, either.
+        Ok(Err(error)) if lacks_room(&error) => return Err(error),
         Ok(Ok(false) | Err(_)) | Err(_) => {}
     }
     write_format(&new)?;

@@ -5,9 +5,8 @@ use std::fmt::Write as _;
 
 use edgesmith_common::TokenRole;
 
-use super::access::{AccessError, AccessFiles};
+use super::access::{AccessError, AccessFiles, TOKENS_FILE};
 
-const FILE: &str = "tokens";
 const FIRST_LINE: &str = "edgesmith tokens 1";
 
 /// A token, without its secret.
@@ -29,8 +28,8 @@ impl AccessFiles {
     /// # Errors
     /// If the list cannot be read.
     pub fn tokens(&self) -> Result<Vec<TokenRecord>, AccessError> {
-        let Some(bytes) = self.read(FILE)? else { return Ok(Vec::new()) };
-        let damaged = |problem: String| self.damaged(FILE, problem);
+        let Some(bytes) = self.read(TOKENS_FILE)? else { return Ok(Vec::new()) };
+        let damaged = |problem: String| self.damaged(TOKENS_FILE, problem);
         let text = String::from_utf8(bytes).map_err(|_| damaged("it is no text".to_owned()))?;
         let mut lines = text.lines();
         if lines.next() != Some(FIRST_LINE) {
@@ -54,7 +53,7 @@ impl AccessFiles {
         for TokenRecord { name, role, created_at_ms, hash } in tokens {
             let _ = writeln!(text, "{hash} {role} {created_at_ms} {name}");
         }
-        self.write(FILE, text.as_bytes())
+        self.write(TOKENS_FILE, text.as_bytes())
     }
 }
 
