@@ -16,6 +16,7 @@ mod listener;
 mod local;
 mod log;
 mod models;
+mod progress;
 mod proposers;
 mod refusals;
 mod runtime;

@@ -12,15 +12,20 @@
 
 pub mod entry;
 mod mark;
+mod new_log;
+mod reading;
 mod repair;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Write as _};
+use std::io::{self, BufReader};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 pub use self::entry::{Flaw, Next, Place, Scanner};
 pub use self::mark::Marks;
+pub use self::new_log::{FinishedLog, NewLog};
+pub use self::reading::{Entries, SingleEntries};
+use self::reading::{FromStart, READ_BYTES, entries_of, scanner};
 pub use self::repair::{Cut, cut};
 use super::directory::sync_directory;
 use super::{StoreError, is_out_of_space};
@@ -28,10 +33,6 @@ use super::{StoreError, is_out_of_space};
 /// The folder in the data directory.
 pub const FOLDER: &str = "journal";
 const MARK_FILE: &str = "acknowledged";
-/// How much of a file is read at once.
-const READ_BYTES: usize = 1 << 20;
-/// The same for a single entry.
-const ENTRY_BYTES: usize = 1 << 16;
 
 /// What a data directory has of a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -365,195 +366,6 @@ impl Journal {
     }
 }
 
-/// Reads single entries of a file, also after another one took its place.
-#[derive(Debug)]
-pub struct SingleEntries(File);
-
-impl SingleEntries {
-    /// The layout and the payload of the entry that begins at `offset`, which may be damaged.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    pub fn read(&self, offset: u64) -> io::Result<(u8, Vec<u8>)> {
-        let file = self.0.try_clone()?;
-        let from = FromStart { file, next: offset };
-        entry::payload_of(BufReader::with_capacity(ENTRY_BYTES, from))
-    }
-}
-
-fn entries_of(path: PathBuf, log: &File, until: Place) -> Result<Entries, StoreError> {
-    let scanner = scanner(&path, log, until)?;
-    Ok(Entries { path, scanner, until })
-}
-
-/// A file read from its beginning, whatever its cursor, and whatever its name is by now.
-#[derive(Debug)]
-pub struct FromStart {
-    file: File,
-    next: u64,
-}
-
-impl io::Read for FromStart {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read_at(buffer, self.next)?;
-        self.next += read as u64;
-        Ok(read)
-    }
-}
-
-/// The entries of a journal, one after the other.
-#[derive(Debug)]
-pub struct Entries {
-    path: PathBuf,
-    scanner: Scanner<BufReader<FromStart>>,
-    until: Place,
-}
-
-impl Entries {
-    /// The layout and the payload of the next entry; `None` at the end.
-    ///
-    /// # Errors
-    /// If it cannot be read or is damaged.
-    pub fn next(&mut self) -> Result<Option<(u8, &[u8])>, StoreError> {
-        if self.scanner.place() == self.until {
-            return Ok(None);
-        }
-        match self.scanner.advance().map_err(at(&self.path))? {
-            Next::Entry(layout) => Ok(Some((layout, self.scanner.payload()))),
-            Next::End => Err(damaged(&self.path, self.scanner.place(), Flaw::Cut, self.until)),
-            Next::Flaw(flaw) => Err(damaged(&self.path, self.scanner.place(), flaw, self.until)),
-        }
-    }
-
-    /// Path of the file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The place after the last entry that was read.
-    pub fn place(&self) -> Place {
-        self.scanner.place()
-    }
-
-    /// The place after the last entry that is read.
-    pub fn until(&self) -> Place {
-        self.until
-    }
-}
-
-/// A file of entries that is being written and is not in use yet.
-#[derive(Debug)]
-pub struct NewLog {
-    path: PathBuf,
-    file: BufWriter<File>,
-    end: Place,
-    bytes: Vec<u8>,
-}
-
-/// A file of entries that is durable and can be put to use.
-#[derive(Debug)]
-pub struct FinishedLog {
-    path: PathBuf,
-    file: File,
-    end: Place,
-}
-
-impl NewLog {
-    /// Begins the file of `generation`. One of that name, which was not in use either, is replaced.
-    ///
-    /// # Errors
-    /// If it cannot be created.
-    pub fn create(folder: &Path, generation: u64) -> Result<Self, StoreError> {
-        let path = log_path(folder, generation);
-        let create = || {
-            fs::create_dir_all(folder)?;
-            let mut options = OpenOptions::new();
-            let file = options.read(true).write(true).create(true).truncate(true).open(&path)?;
-            let mut file = BufWriter::new(file);
-            file.write_all(&entry::header(generation))?;
-            Ok(file)
-        };
-        let file = create().map_err(at(&path))?;
-        Ok(Self { path, file, end: entry::beginning(generation), bytes: Vec::new() })
-    }
-
-    /// Adds an entry.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn append(&mut self, layout: u8, records: usize, payload: &[u8]) -> Result<(), StoreError> {
-        self.bytes.clear();
-        if !entry::write(&mut self.end, layout, records, payload, &mut self.bytes) {
-            return Err(StoreError::TooLarge { bytes: payload.len() });
-        }
-        self.file.write_all(&self.bytes).map_err(at(&self.path))
-    }
-
-    /// Path of the file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The place after the last entry.
-    pub fn end(&self) -> Place {
-        self.end
-    }
-
-    /// Makes what there is of it durable, so that [`NewLog::finish`] takes less time.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn sync(&mut self) -> Result<(), StoreError> {
-        let mut sync = || {
-            self.file.flush()?;
-            self.file.get_ref().sync_data()
-        };
-        sync().map_err(at(&self.path))
-    }
-
-    /// Makes it durable.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn finish(self) -> Result<FinishedLog, StoreError> {
-        let Self { path, file, end, .. } = self;
-        let file = file.into_inner().map_err(|error| at(&path)(error.into_error()))?;
-        file.sync_all().map_err(at(&path))?;
-        Ok(FinishedLog { path, file, end })
-    }
-}
-
-impl FinishedLog {
-    /// The place after the last entry.
-    pub fn end(&self) -> Place {
-        self.end
-    }
-
-    /// Its entries.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    pub fn entries(&self) -> Result<Entries, StoreError> {
-        entries_of(self.path.clone(), &self.file, self.end)
-    }
-
-    /// Adds an entry, durably.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn append(&mut self, layout: u8, records: usize, payload: &[u8]) -> Result<(), StoreError> {
-        let (mut bytes, from) = (Vec::new(), self.end.offset);
-        if !entry::write(&mut self.end, layout, records, payload, &mut bytes) {
-            return Err(StoreError::TooLarge { bytes: payload.len() });
-        }
-        let write = || {
-            self.file.write_all_at(&bytes, from)?;
-            self.file.sync_all()
-        };
-        write().map_err(at(&self.path))
-    }
-}
-
 /// Why the mark's file does not fit the journal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MarkProblem {
@@ -577,20 +389,6 @@ pub enum MarkProblem {
         /// How many records it had.
         records: u64,
     },
-}
-
-fn scanner(
-    path: &Path,
-    log: &File,
-    of: Place,
-) -> Result<Scanner<BufReader<FromStart>>, StoreError> {
-    let file = log.try_clone().map_err(at(path))?;
-    let reader = BufReader::with_capacity(READ_BYTES, FromStart { file, next: 0 });
-    let scanner = Scanner::new(reader, of.generation).map_err(at(path))?;
-    scanner.map_err(|flaw| {
-        let nothing = Place { offset: 0, ..entry::beginning(of.generation) };
-        damaged(path, nothing, flaw, of)
-    })
 }
 
 /// Reads the whole file. Returns the place after its last entry, and whether bytes follow it that
