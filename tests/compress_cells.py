@@ -2,8 +2,9 @@
 
 What `compress_walkthrough.py` and `compress_methods.py` share. A finished cell leaves NAME.toml
 (its recipe), NAME.edge (the network) and NAME.json (its figures) in the folder --keep, and is not
-run again. Latency is a step of its own, --measure, because it says something only on a quiet
-machine.
+run again. A cell that trains is run once for each seed: its accuracy is the mean, with the standard
+deviation; its bytes and times are those of the first seed. Latency is a step of its own, --measure,
+because it says something only on a quiet machine.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import gzip
 import json
 import math
 import pathlib
+import statistics
 import subprocess
 import sys
 
@@ -29,7 +31,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--measure", action="store_true",
                         help="time all finished networks (again), on a quiet machine")
     parser.add_argument("--page", type=pathlib.Path, help="also put the tables into this page")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seeds", default="1,2,3", help="of cells that train, by commas")
     parser.add_argument("--train-limit", type=int, default=10000)
     parser.add_argument("--test-limit", type=int, default=10000)
     parser.add_argument("--epochs", type=int, default=2, help="of each training")
@@ -42,30 +44,49 @@ class Cells:
     def __init__(self, args):
         self.args = args
         args.keep.mkdir(parents=True, exist_ok=True)
-        self.study = args.keep / "fashion.toml"
-        self.study.write_text(study(args, "fashion", SPACE, args.train_limit))
+        self.seeds = [int(seed) for seed in args.seeds.split(",")]
+        for seed in self.seeds:
+            text = study(args, "fashion", SPACE, args.train_limit, seed=seed)
+            self.study(seed).write_text(text)
+
+    def study(self, seed: int) -> pathlib.Path:
+        return self.args.keep / f"fashion{suffix(seed)}.toml"
 
     def result(self, name: str, model, steps, reads=READS):
         """The figures of the network that these steps make of the network that `model` gives, or
         None where --only leaves the cell out. A recipe that is refused gives the message."""
-        kept = self.args.keep / f"{name}.json"
+        first, *others = self.seeds
+        figures = self.of_seed(name, first, model, steps, reads)
+        if figures is None or "refused" in figures or not any(map(trains, steps)):
+            return figures
+        found = [self.of_seed(name, seed, model, steps, reads) for seed in others]
+        every = [each["accuracy"] for each in (figures, *found) if each]
+        if len(every) == len(self.seeds) > 1:
+            deviation = statistics.stdev(every)
+            return figures | {"accuracy": statistics.mean(every), "deviation": deviation}
+        return figures
+
+    def of_seed(self, name: str, seed: int, model, steps, reads):
+        """As `result`, of one seed."""
+        kept = self.args.keep / f"{name}{suffix(seed)}.json"
         if self.args.only in name and not kept.exists() and not self.args.measure:
-            keep(kept, self.run(name, model, steps, reads))
+            keep(kept, self.run(kept.stem, seed, model, steps, reads))
         if not kept.exists():
             return None
         figures = json.loads(kept.read_text())
-        if self.args.measure and figures.get("arithmetic") not in (None, "reference"):
+        timed = seed == self.seeds[0] and figures.get("arithmetic") not in (None, "reference")
+        if self.args.measure and timed:
             timed = self.edgesmith("measure", kept.with_suffix(".edge"), "--format", "json")
             figures["latency_ms"] = json.loads(timed)["p50_ms"]
             keep(kept, figures)
         return figures
 
-    def run(self, name: str, model, steps, reads) -> dict:
+    def run(self, name: str, seed: int, model, steps, reads) -> dict:
         recipe = self.args.keep / f"{name}.toml"
         recipe.write_text(toml(steps))
         try:
             said = self.edgesmith(
-                "compress", model(), "--data", self.study, "--recipe", recipe, *reads,
+                "compress", model(), "--data", self.study(seed), "--recipe", recipe, *reads,
                 "--name", name, "--data-dir", self.args.keep / "studies", "--slots", "1",
                 "-o", recipe.with_suffix(".edge"), "--format", "json",
             )
@@ -89,6 +110,15 @@ class Cells:
     def edgesmith(self, *words) -> str:
         command = [self.args.edgesmith, *map(str, words)]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def suffix(seed: int) -> str:
+    """What the names of a seed's files end with."""
+    return "" if seed == 1 else f"-seed-{seed}"
+
+
+def trains(step) -> bool:
+    return step["pass"] in ("fine-tune", "quantize-aware-train")
 
 
 # `compress` reads nothing of a space, but a study file has one.
@@ -116,7 +146,7 @@ def cut(args, part: str, kind: str, images: int) -> str:
     return json.dumps(str(file.resolve()))
 
 
-def study(args, name: str, space: str, images: int, epochs: int = 1) -> str:
+def study(args, name: str, space: str, images: int, epochs: int = 1, seed: int = 1) -> str:
     """A study file on Fashion-MNIST: a tenth of the training images are for validation."""
     files = "\n".join(
         f"{name}_{kind} = {cut(args, part, kind, count)}"
@@ -125,7 +155,7 @@ def study(args, name: str, space: str, images: int, epochs: int = 1) -> str:
     )
     return f"""[study]
 name = "{name}"
-seed = {args.seed}
+seed = {seed}
 
 [data]
 source = "idx"
@@ -178,6 +208,12 @@ def show(args, script: str, text: str) -> None:
 
 def row(*words) -> str:
     return f"| {' | '.join(words)} |"
+
+
+def accuracy(figures) -> str:
+    """In percent, with the deviation if it is of several seeds."""
+    deviation = f" ± {figures['deviation']:.2f}" if "deviation" in figures else ""
+    return f"{figures['accuracy']:.2f}{deviation}"
 
 
 def kilobytes(figures) -> str:

@@ -16,7 +16,7 @@ import pathlib
 import sys
 
 from compress_cells import (
-    READS, SPACE, Cells, arguments, kilobytes, milliseconds, row, show, study, toml,
+    READS, SPACE, Cells, accuracy, arguments, kilobytes, milliseconds, row, show, study, toml,
 )
 
 TUNE, DISTIL = {"pass": "fine-tune"}, {"pass": "distil"}
@@ -151,7 +151,7 @@ def shown(figures, timed: bool) -> str:
         return "not run"
     if "refused" in figures:
         return "refused"
-    words = [f"{figures['accuracy']:.2f}", kilobytes(figures)]
+    words = [accuracy(figures), kilobytes(figures)]
     return ", ".join(words + [milliseconds(figures)] * timed)
 
 
@@ -171,7 +171,7 @@ def connected(args, cells: Cells) -> pathlib.Path:
     if not trained.exists():
         random, data = args.keep / "random.onnx", args.keep / "connected-study.toml"
         recipe = args.keep / "connected-recipe.toml"
-        write_random(random, args.seed)
+        write_random(random, seed=1)
         data.write_text(study(args, "connected", SPACE, IMAGES))
         recipe.write_text(toml([TUNE | {"epochs": EPOCHS}]))
         cells.edgesmith("compress", random, "--data", data, "--recipe", recipe, "--raw-pixels",

@@ -18,7 +18,7 @@ Python's standard library is enough.
 import pathlib
 import sys
 
-from compress_cells import Cells, arguments, kilobytes, milliseconds, row, show
+from compress_cells import Cells, accuracy, arguments, kilobytes, milliseconds, row, show
 
 PRUNED = {"nothing": None} | {
     f"{share}% of {what}": {"pass": "prune", **settings, "share": share / 100}
@@ -87,9 +87,6 @@ def tables(network: str, results) -> str:
                  for training in trainings if width in TRAININGS[training][2]]
         return " / ".join("not run" if each is None else
                           "refused" if "refused" in each else shown(each) for each in found)
-
-    def accuracy(figures):
-        return f"{figures['accuracy']:.2f}"
 
     lines = [f"`{network}`: accuracy, %, not trained / distilled:", ""]
     lines += [row("gone", *WIDTHS, "fp32, on labels"), row(*["---"] * (len(WIDTHS) + 2))]
