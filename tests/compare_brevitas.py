@@ -23,7 +23,6 @@ import json
 import math
 import pathlib
 import statistics
-import subprocess
 import sys
 
 import brevitas.nn as qnn
@@ -40,6 +39,8 @@ from brevitas.quant import (
 )
 from brevitas.quant.solver import WeightQuantSolver
 from torch import nn
+
+from experiment_figures import deviation, run
 
 SIZES = (784, 256, 256, 256, 10)
 BATCH, SMOOTHING, DECAY, WARM_UP = 64, 0.05, 0.01, 0.1
@@ -97,10 +98,9 @@ def main() -> int:
             results.append(json.loads(kept.read_text()))
         values = [result["accuracy"] for result in results]
         each = ", ".join(f"{value:.2f}" for value in values)
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
         size = f"{results[0]['bytes']:,}" if "bytes" in results[0] else ""
-        print(f"| {name} | {statistics.mean(values):.2f} | {spread:.2f} | {each} | {size} |",
-              flush=True)
+        print(f"| {name} | {statistics.mean(values):.2f} | {deviation(values):.2f} | {each} "
+              f"| {size} |", flush=True)
     return 0
 
 
@@ -310,14 +310,6 @@ trials = 1
     described = json.loads(run(args, "inspect", file, "--format", "json"))
     accuracy = 100 * results["figures"]["test_accuracy"]
     return {"accuracy": accuracy, "bytes": described["counted_bytes"]}
-
-
-def run(args, *words) -> str:
-    command = [args.edgesmith, *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
-    return done.stdout
 
 
 if __name__ == "__main__":

@@ -21,8 +21,9 @@ import json
 import math
 import pathlib
 import statistics
-import subprocess
 import sys
+
+from experiment_figures import beside, deviation, run
 
 # Widths of the stem and of the two stages of each student.
 STUDENTS = {"small": (8, 8, 16), "larger": (16, 16, 32)}
@@ -47,8 +48,6 @@ SCHEDULES = {
 TEACHER_WIDTHS = (32, 48, 96)
 # The default of studies.
 RATE = 0.003
-# For Student's t at 95 %, by degrees of freedom.
-STUDENT = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
 
 STUDY = """
 [study]
@@ -127,13 +126,13 @@ def main() -> int:
         alone = [cells[size, ALONE, seed]["student"] for seed in seeds]
         for way in WAYS:
             own = [cells[size, way, seed]["student"] for seed in seeds]
-            row(f"{size} student, {way}", own, "" if way == ALONE else beside(own, alone))
+            row(f"{size} student, {way}", own, "" if way == ALONE else with_wins(own, alone))
     if args.pytorch:
         found = [in_pytorch(args, seed) for seed in seeds]
         alone = [each[ALONE] for each in found]
         for name in found[0]:
             own = [each[name] for each in found]
-            compared = "" if name in ("teacher", ALONE) else beside(own, alone)
+            compared = "" if name in ("teacher", ALONE) else with_wins(own, alone)
             words = name if name == "teacher" else f"larger student, {name}"
             row(f"PyTorch: {words}", own, compared)
     for size in STUDENTS:
@@ -149,19 +148,9 @@ def row(name: str, values: list, difference: str) -> None:
           f"| {difference} |")
 
 
-def deviation(values: list) -> float:
-    return statistics.stdev(values) if len(values) > 1 else 0.0
-
-
-def beside(own: list, other: list) -> str:
-    """The mean difference of pairs, with the interval that holds it in 95 of 100 cases."""
-    pairs = [a - b for a, b in zip(own, other)]
-    text = f"{statistics.mean(pairs):+.2f}"
-    if len(pairs) - 1 in STUDENT:
-        half = STUDENT[len(pairs) - 1] * deviation(pairs) / len(pairs) ** 0.5
-        text += f" ± {half:.2f}"
-    better = sum(pair > 0 for pair in pairs)
-    return f"{text}, better in {better} of {len(pairs)}"
+def with_wins(own: list, other: list) -> str:
+    better = sum(a > b for a, b in zip(own, other))
+    return f"{beside(own, other)}, better in {better} of {len(own)}"
 
 
 def cell(args, size: str, way: str, seed: int) -> dict:
@@ -292,14 +281,6 @@ def read(folder: pathlib.Path, part: str):
     pixels, labels = unpack("images-idx3", 16), unpack("labels-idx1", 8).long()
     images = pixels.view(-1, 1, 28, 28).float() / 255
     return torch.nn.functional.avg_pool2d(images, 2), labels
-
-
-def run(args, *words) -> str:
-    command = [args.edgesmith, *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
-    return done.stdout
 
 
 if __name__ == "__main__":

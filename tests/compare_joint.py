@@ -25,11 +25,9 @@ import json
 import math
 import pathlib
 import statistics
-import subprocess
 import sys
 
-# For Student's t at 95 %, by degrees of freedom.
-STUDENT = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
+from experiment_figures import beside, run
 
 # Test images of Fashion-MNIST have other names than those of the spoken digits.
 SETS = {"fashion-mnist": ("t10k", "10, 14"), "fsdd": ("test", "12, 16")}
@@ -269,28 +267,9 @@ def report(args, data: str, seeds: list, found: dict) -> None:
         sides = [[figure(found[side, seed]) for seed in seeds] for side in ("together", "after")]
         # A size that a network of some seed does not keep has no mean.
         show = lambda value: "–" if math.isnan(value) else f"{value:.3f}"
-        cells = [show(statistics.mean(side)) for side in sides] + [beside(*sides)]
+        cells = [show(statistics.mean(side)) for side in sides] + [beside(*sides, digits=3)]
         cells += [", ".join(map(show, side)) for side in sides]
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
-
-
-def beside(own: list, other: list) -> str:
-    """The mean difference of pairs, with the interval that holds it in 95 of 100 cases."""
-    pairs = [a - b for a, b in zip(own, other)]
-    if any(map(math.isnan, pairs)):
-        return "–"
-    text = f"{statistics.mean(pairs):+.3f}"
-    if len(pairs) - 1 in STUDENT:
-        text += f" ± {STUDENT[len(pairs) - 1] * statistics.stdev(pairs) / len(pairs) ** 0.5:.3f}"
-    return text
-
-
-def run(args, *words) -> str:
-    command = [args.edgesmith, *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
-    return done.stdout
 
 
 if __name__ == "__main__":
