@@ -123,6 +123,8 @@ def rows(args, data):
                    lambda seed, _, bits=bits: quantized(args, data, start(seed), bits))
             yield (f"{bits} bit, trained, Brevitas", lambda seed, _, bits=bits:
                    further(args, data, lowered(start(seed), **BREVITAS[bits])))
+    yield ("1 bit, trained, Brevitas, normalisation folded before", lambda seed, _: further(
+        args, data, lowered(folded(start(seed)), **BREVITAS[1])))
     yield ("1 bit, trained, Brevitas's own binary weights", lambda seed, _: further(
         args, data, lowered(start(seed), weight_quant=SignedBinaryWeightPerTensorConst)))
 
@@ -188,6 +190,18 @@ def lowered(network: nn.Sequential, **weights) -> nn.Sequential:
         elif isinstance(layer, nn.ReLU):
             layer = qnn.QuantReLU(act_quant=Uint8ActPerTensorFloat)
         layers.append(layer)
+    return nn.Sequential(*layers)
+
+
+def folded(network: nn.Sequential) -> nn.Sequential:
+    """The network with batch normalisation as a part of the layers before, as edgesmith has it."""
+    network.eval()
+    layers = []
+    for layer in network:
+        if isinstance(layer, nn.BatchNorm1d):
+            layers[-1] = nn.utils.fuse_linear_bn_eval(layers[-1], layer)
+        else:
+            layers.append(layer)
     return nn.Sequential(*layers)
 
 
