@@ -118,6 +118,8 @@ def rows(args, data):
                lambda seed, out, quantize=quantize: ours(args, data, [quantize], seed, out))
         yield (f"{bits} bit, trained, edgesmith", lambda seed, out, quantize=quantize:
                ours(args, data, [quantize, learn], seed, out))
+        yield (f"{bits} bit, trained normalized, edgesmith", lambda seed, out, quantize=quantize:
+               ours(args, data, [quantize, learn | {"normalize": True}], seed, out))
         if bits in BREVITAS:
             yield (f"{bits} bit, not trained, Brevitas",
                    lambda seed, _, bits=bits: quantized(args, data, start(seed), bits))

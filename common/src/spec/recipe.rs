@@ -14,7 +14,7 @@ use super::space::{Places, names, places_of};
 const LISTS: [&str; 4] = ["prune", "precision", "alpha", "temperature"];
 
 /// The settings of steps.
-const SETTINGS: [&str; 31] = [
+const SETTINGS: [&str; 32] = [
     "pass",
     "of",
     "alpha",
@@ -31,6 +31,7 @@ const SETTINGS: [&str; 31] = [
     "learning_rate",
     "shrink",
     "shrink_by",
+    "normalize",
     "clusters",
     "precision",
     "calibration",
@@ -154,7 +155,13 @@ fn read_step(step: &mut Table, m: &mut Mistakes) -> Option<StepSpace> {
         "cluster" => StepSpace::Cluster(ClusterSpace {
             clusters: step.list("clusters", m).unwrap_or_else(|| vec![16]),
         }),
-        "quantize-aware-train" => StepSpace::QuantizeAwareTrain(read_training(step, m)),
+        "quantize-aware-train" => {
+            let usual = read_training(step, m);
+            StepSpace::QuantizeAwareTrain(FineTuneSpace {
+                normalize: step.list("normalize", m).unwrap_or(usual.normalize),
+                ..usual
+            })
+        }
         "quantize" => {
             let usual = QuantizeSpace::default();
             StepSpace::Quantize(QuantizeSpace {

@@ -73,6 +73,7 @@ pub fn check_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
                 let weight = |v: &f64| *v > 0.0 && *v <= 1000.0;
                 let text = "a number above 0 and at most 1000";
                 errors.check(&at("shrink_by"), &s.shrink_by, weight, text);
+                errors.check(&at("normalize"), &s.normalize, |_| true, "");
             }
             StepSpace::Cluster(s) => {
                 let clusters = |v: &u32| *v == 0 || (2..=256).contains(v);
@@ -162,6 +163,7 @@ pub fn check_recorded_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
                 }
                 errors.check_recorded(&at("shrink"), &s.shrink, |_| true);
                 errors.check_recorded(&at("shrink_by"), &s.shrink_by, finite);
+                errors.check_recorded(&at("normalize"), &s.normalize, |_| true);
             }
             StepSpace::Cluster(s) => {
                 let clusters = |v: &u32| *v == 0 || (2..=256).contains(v);

@@ -158,6 +158,9 @@ pub struct FineTuning {
     /// What its norm is multiplied with before it is added to the loss; 0 if nothing shrinks.
     #[serde(skip_serializing_if = "is_zero")]
     pub shrink_by: f64,
+    /// Whether a training of integers normalises batches, and folds that again at its end.
+    #[serde(skip_serializing_if = "is_false")]
+    pub normalize: bool,
 }
 
 /// How weights become a few numbers (Han et al. 2016).
@@ -317,7 +320,8 @@ impl Pruning {
 impl FineTuning {
     /// Of so many epochs, or as many as the study says, at the rate that the study says.
     pub fn of(epochs: Option<u32>) -> Self {
-        Self { epochs, learning_rate: None, shrink: Shrink::None, shrink_by: 0.0 }
+        let (shrink, shrink_by, normalize) = (Shrink::None, 0.0, false);
+        Self { epochs, learning_rate: None, shrink, shrink_by, normalize }
     }
 }
 
@@ -435,6 +439,11 @@ fn is_zero(number: &f64) -> bool {
     *number == 0.0
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 /// Without features, and of classes, as before there was anything else, because hashes of
 /// candidates are made of it.
 impl fmt::Debug for Distillation {
@@ -452,13 +461,16 @@ impl fmt::Debug for Distillation {
     }
 }
 
-/// Without what shrinks as before anything did, because hashes of candidates are made of it.
+/// Without what shrinks and normalises, as before anything did, because hashes of candidates are made of it.
 impl fmt::Debug for FineTuning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut all = f.debug_struct("FineTuning");
         all.field("epochs", &self.epochs).field("learning_rate", &self.learning_rate);
         if !self.shrink.is_none() {
             all.field("shrink", &self.shrink).field("shrink_by", &self.shrink_by);
+        }
+        if self.normalize {
+            all.field("normalize", &true);
         }
         all.finish()
     }
@@ -555,9 +567,10 @@ impl fmt::Display for Recipe {
                 }
                 if shrink.is_none() { Ok(()) } else { write!(f, " shrink {shrink} x{shrink_by}") }
             }
-            Step::QuantizeAwareTrain(FineTuning { epochs, .. }) => {
+            Step::QuantizeAwareTrain(FineTuning { epochs, normalize, .. }) => {
                 f.write_str(" qat")?;
-                epochs.map_or(Ok(()), |epochs| write!(f, " {epochs}"))
+                epochs.map_or(Ok(()), |epochs| write!(f, " {epochs}"))?;
+                if *normalize { f.write_str(" normalized") } else { Ok(()) }
             }
             Step::Prune(_) | Step::Distil(_) => Ok(()),
         })?;

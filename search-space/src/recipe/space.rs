@@ -114,6 +114,8 @@ pub struct FineTuneSpace {
     pub shrink: Vec<Shrink>,
     /// Weights of what becomes small; used only if anything does.
     pub shrink_by: Vec<f64>,
+    /// Whether a training of integers normalises batches.
+    pub normalize: Vec<bool>,
 }
 
 impl FineTuneSpace {
@@ -123,7 +125,7 @@ impl FineTuneSpace {
     /// Trainings in which nothing shrinks.
     pub fn plain(epochs: Vec<u32>, learning_rate: Vec<f64>) -> Self {
         let (shrink, shrink_by) = (vec![Shrink::None], vec![Self::SHRINK_BY]);
-        Self { epochs, learning_rate, shrink, shrink_by }
+        Self { epochs, learning_rate, shrink, shrink_by, normalize: vec![false] }
     }
 }
 
@@ -607,7 +609,7 @@ impl StepSpace {
             }
             StepSpace::FineTune(space) => {
                 let active = !follows_nothing(before, network);
-                space.take(settings, active, has_clusters(before)).map(Step::FineTune)
+                space.take(settings, active, has_clusters(before), false).map(Step::FineTune)
             }
             StepSpace::QuantizeAwareTrain(space) => {
                 // If nothing is quantized, or not as it is in training, there is no rounding to
@@ -618,8 +620,13 @@ impl StepSpace {
                         _ => false,
                     });
                 let clustered = has_clusters(before);
-                let tuning = space.take(settings, quantized, clustered).filter(|_| quantized);
-                tuning.map(Step::QuantizeAwareTrain)
+                // What shares its scale with other channels cannot take in a factor of its own.
+                let own_scales = before.iter().any(|step| match step {
+                    Step::Quantize(quantizing) => quantizing.granularity == Granularity::Channel,
+                    _ => false,
+                });
+                let tuning = space.take(settings, quantized, clustered, own_scales);
+                tuning.filter(|_| quantized).map(Step::QuantizeAwareTrain)
             }
             StepSpace::Cluster(space) => {
                 let clusters = settings.ask("clusters", &space.clusters, true);
@@ -755,12 +762,14 @@ fn follows_nothing(steps: &[Step], network: &impl Outline) -> bool {
 
 impl FineTuneSpace {
     /// `None` if it lasts no epoch. `active`: whether the training is done at all. `clustered`:
-    /// whether weights are in clusters, which nothing may shrink them out of.
+    /// whether weights are in clusters, which nothing may shrink them out of. `own_scales`: whether
+    /// it trains integers with a scale for each channel.
     fn take(
         &self,
         mut settings: Settings<'_, impl Ask>,
         active: bool,
         clustered: bool,
+        own_scales: bool,
     ) -> Option<FineTuning> {
         let epochs = settings.if_any("epochs", &self.epochs, active);
         let active = active && epochs != Some(0);
@@ -770,7 +779,10 @@ impl FineTuneSpace {
         let shrinks = active && !shrink.is_none();
         let weight = settings.ask("shrink_by", &self.shrink_by, shrinks);
         let shrink_by = if shrink.is_none() { 0.0 } else { weight };
-        (epochs != Some(0)).then_some(FineTuning { epochs, learning_rate, shrink, shrink_by })
+        let normalizes = active && own_scales;
+        let normalize = settings.ask("normalize", &self.normalize, normalizes) && normalizes;
+        let tuning = FineTuning { epochs, learning_rate, shrink, shrink_by, normalize };
+        (epochs != Some(0)).then_some(tuning)
     }
 }
 

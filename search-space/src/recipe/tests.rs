@@ -823,3 +823,22 @@ fn what_shrinks_is_a_choice_with_a_weight() {
     let plain = FineTuning::of(Some(2));
     assert_eq!(format!("{plain:?}"), "FineTuning { epochs: Some(2), learning_rate: None }");
 }
+
+/// Where channels share a scale, it cannot take in a factor of each channel.
+#[test]
+fn trainings_of_integers_normalise_where_channels_have_scales_of_their_own() {
+    let learn =
+        StepSpace::QuantizeAwareTrain(FineTuneSpace { normalize: vec![false, true], ..tune(&[1]) });
+    let granularity = vec![Granularity::Channel, Granularity::Layer];
+    let quantize = QuantizeSpace { granularity, ..QuantizeSpace::default() };
+    let space = space(vec![StepSpace::Quantize(quantize), learn]);
+    let normalize = ("quantize-aware-train.normalize", 1);
+    let layer = ("quantize.granularity", 1);
+    assert!(recipe(&space, &[normalize]).to_string().ends_with(" qat 1 normalized"));
+    assert!(recipe(&space, &[normalize, layer]).to_string().ends_with(" qat 1"));
+    assert_ne!(hash(&space, &[normalize]), hash(&space, &[]));
+    assert_eq!(hash(&space, &[normalize, layer]), hash(&space, &[layer]));
+    // What was hashed before anything normalised is hashed as it was.
+    let plain = FineTuning::of(None);
+    assert_eq!(format!("{plain:?}"), "FineTuning { epochs: None, learning_rate: None }");
+}

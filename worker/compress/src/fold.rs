@@ -85,17 +85,9 @@ impl Folded {
         let Some(normalization) = normalization else {
             return Self { weight: weight.clone(), bias };
         };
-        let Op::BatchNormalization(settings) = &normalization.op else {
-            panic!("only batch normalisation folds")
-        };
         let numbers = |slot: usize| &weights.of(graph, normalization.parameters[slot]).data;
-        let [scale, shift, mean, variance] = [0, 1, 2, 3].map(numbers);
-        // In f64, so that folding rounds once and not four times.
-        let gains: Vec<f64> = scale
-            .iter()
-            .zip(variance)
-            .map(|(&g, &v)| f64::from(g) / (f64::from(v) + f64::from(settings.epsilon)).sqrt())
-            .collect();
+        let [shift, mean] = [1, 2].map(numbers);
+        let gains = gains(graph, weights, normalization);
         let weight = weight
             .chunks_exact(weight.len() / channels)
             .zip(&gains)
@@ -110,6 +102,21 @@ impl Folded {
         };
         Self { weight, bias: (0..channels).map(moved).collect() }
     }
+}
+
+/// What a batch normalisation multiplies each channel with. In f64, so that folding rounds once and
+/// not four times.
+///
+/// # Panics
+/// If `weights` do not fit `graph`, or the node is something else.
+pub(crate) fn gains(graph: &Graph, weights: &Weights, normalization: &Node) -> Vec<f64> {
+    let Op::BatchNormalization(settings) = &normalization.op else {
+        panic!("only batch normalisation folds")
+    };
+    let numbers = |slot: usize| &weights.of(graph, normalization.parameters[slot]).data;
+    let gains = numbers(0).iter().zip(numbers(3));
+    let epsilon = f64::from(settings.epsilon);
+    gains.map(|(&g, &v)| f64::from(g) / (f64::from(v) + epsilon).sqrt()).collect()
 }
 
 #[cfg(test)]

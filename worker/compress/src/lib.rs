@@ -24,6 +24,7 @@ mod range;
 mod real;
 mod scheme;
 mod sparsity;
+mod unfold;
 mod walk;
 
 pub use bias_correction::{correct_biases, correct_quantized};
@@ -36,4 +37,5 @@ pub use prune::{cut_least, cut_to, prune, rank};
 pub use quantize::{Calibration, QuantizeError};
 pub use scheme::{Granularity, RangeRule, Rounding, Scheme, Widths};
 pub use sparsity::Masks;
+pub use unfold::{Unfolded, unfold};
 pub use walk::held_numbers;

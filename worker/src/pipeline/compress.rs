@@ -11,14 +11,14 @@ use edgesmith_compress::budget::{Resource, kept_where, kept_within, least_kept};
 use edgesmith_compress::importance::{
     Activity, Influence, geometric_median, l1_norm, l2_norm, normalization_scale, random, taylor,
 };
-use edgesmith_compress::{Masks, cluster, cut_to, fold};
+use edgesmith_compress::{Masks, Unfolded, cluster, cut_to, fold};
 use edgesmith_edge_runtime::Model;
 use edgesmith_graph::{ChannelGroup, Channels, Cut, Graph, Quantization, Weights};
 use edgesmith_search_space::{
     Among, Amount, Clustering, Cost, Counted, Distillation, FineTuning, Importance, Multiple,
     Precision, PruneUnit, Pruning, Quantizing, Recipe, Rewind, Step, pruning,
 };
-use edgesmith_train::{Checkpoint, SoftTargets, Trained};
+use edgesmith_train::{Checkpoint, SoftTargets, Trained, settled};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -298,11 +298,29 @@ impl<'a> Passes<'a> {
         if coarse.is_some() {
             return Err(hopeless("the recipe trains levels that no training simulates"));
         }
-        let start = (&*graph, weights.clone(), Some(&*quantization));
+        let unfolded = match tuning.normalize {
+            true => self.run.unfolded(graph, weights, quantization)?,
+            false => None,
+        };
+        let start = match &unfolded {
+            Some(Unfolded { graph, weights, quantization, .. }) => {
+                (graph, weights.clone(), Some(quantization))
+            }
+            None => (&*graph, weights.clone(), Some(&*quantization)),
+        };
         let trained = self.train("quantized epoch", tuning, start, None)?;
         let Some(trained) = trained else { return Ok(()) };
-        *weights = trained.weights;
-        *quantization = trained.quantization.expect("it was simulated");
+        let learned = trained.quantization.expect("it was simulated");
+        (*weights, *quantization) = match unfolded {
+            Some(unfolded) => {
+                // The last batches of the training say less of the statistics than all images.
+                let of = (&unfolded.graph, &trained.weights, Some(&learned));
+                let renewed = self.run.renew_statistics_of(of.0, of.1, of.2)?;
+                let folded = unfolded.fold(graph, quantization, &renewed, &learned);
+                settled(graph, &folded.0, &folded.1)
+            }
+            None => (trained.weights, learned),
+        };
         (self.graph, self.weights) = (graph.clone(), weights.clone());
         Ok(())
     }

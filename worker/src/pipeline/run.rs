@@ -10,7 +10,7 @@ use edgesmith_common::{
     ArtifactHash, AttemptError, ClassCount, DeviceInfo, Donor, Figures, Metric, Purpose, Seed,
     Split, StageReport, StudyName, TrialNumber,
 };
-use edgesmith_compress::{self as compress, Coarse, Masks, Scheme, fold};
+use edgesmith_compress::{self as compress, Coarse, Masks, Scheme, Unfolded, fold, unfold};
 use edgesmith_data::{Dataset, ImageSet, Normalization, Views};
 use edgesmith_edge_runtime::Model;
 use edgesmith_graph::{Cut, Graph, Node, Quantization, Role, ValueId, Weights};
@@ -295,6 +295,16 @@ impl Run<'_> {
         graph: &Graph,
         weights: &Weights,
     ) -> Result<Weights, AttemptError> {
+        self.renew_statistics_of(graph, weights, None)
+    }
+
+    /// As [`Run::renew_statistics`], of a network of integers if there is an annotation.
+    pub fn renew_statistics_of(
+        &self,
+        graph: &Graph,
+        weights: &Weights,
+        quantization: Option<&Quantization>,
+    ) -> Result<Weights, AttemptError> {
         // It needs no memory if there is nothing to renew.
         if !normalizes(graph) {
             return Ok(weights.clone());
@@ -303,15 +313,10 @@ impl Run<'_> {
         let memory = Memory::renewing(graph, &self.dataset.train);
         let (_whole, _share) = self.memory_for(&memory, batch_size)?;
         let pause = &mut || self.pause_or_stop();
-        edgesmith_train::renew_statistics(
-            graph,
-            weights,
-            self.dataset,
-            batch_size,
-            self.device,
-            pause,
-        )
-        .map_err(training_failed)
+        let network = (graph, weights, quantization);
+        let (dataset, device) = (self.dataset, self.device);
+        edgesmith_train::renew_statistics(network, dataset, batch_size, device, pause)
+            .map_err(training_failed)
     }
 
     /// The weights `slim` of a network that was cut and normalises no batches, with the biases with
@@ -340,6 +345,21 @@ impl Run<'_> {
         let _share = self.memory.take(bytes, pause).ok_or_else(AttemptError::stopped)?;
         let corrected = correct_biases((graph, weights), (cut, &slim), &input, &images, pause);
         corrected.map_err(run_failed)
+    }
+
+    /// A network of integers with batch normalisation behind its layers; `None` if none can have it.
+    pub fn unfolded(
+        &self,
+        graph: &Graph,
+        weights: &Weights,
+        quantization: &Quantization,
+    ) -> Result<Option<Unfolded>, AttemptError> {
+        let mut examples = Vec::new();
+        self.each_example(graph, |example| {
+            examples.push(example);
+            Ok(())
+        })?;
+        Ok(unfold(graph, weights, quantization, &examples))
     }
 
     /// The effect of each filter of a network on the loss over some of the training images, by

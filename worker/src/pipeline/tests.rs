@@ -353,8 +353,13 @@ fn a_pruned_network_without_fine_tuning_gets_new_statistics() {
     let graph = work.space.decode(&genotype).pruned_graph(work.space.data()).unwrap();
     let go_on = &mut || std::ops::ControlFlow::Continue(());
     let (size, device) = (work.training.batch_size, TrainDevice::Flex);
-    let again =
-        edgesmith_train::renew_statistics(&graph, &weights, &data_of(&text), size, device, go_on);
+    let again = edgesmith_train::renew_statistics(
+        (&graph, &weights, None),
+        &data_of(&text),
+        size,
+        device,
+        go_on,
+    );
     assert_eq!(again.unwrap(), weights);
 }
 

@@ -196,15 +196,6 @@ pub enum TrainError {
         /// Images of a batch.
         batch_size: u32,
     },
-    /// Only a folded network is computed in integers as it is.
-    #[error(
-        "quantization is simulated on folded networks, but this one has the batch normalisation \
-         {value:?}, which folds into the layer before it"
-    )]
-    Unfolded {
-        /// The name of its output.
-        value: String,
-    },
     /// The starting weights do not fit the network.
     #[error("starting weights do not fit: {0}")]
     Weights(#[from] WeightsError),
@@ -553,13 +544,13 @@ fn take_scales(moments: &mut Moments) -> BTreeMap<String, Vec<f32>> {
 
 /// The weights with batch normalisation's running statistics recomputed in one pass over the
 /// training images. Nothing else changes, so a network without batch normalisation is returned at
-/// once. It is used after pruning, which changes the statistics. For `pause` see [`soft_targets`].
+/// once. It is used after pruning, which changes the statistics. If an annotation is given, the
+/// network is computed as the engine computes it. For `pause` see [`soft_targets`].
 ///
 /// # Errors
 /// If the network is not a classifier of images, `pause` breaks, or the statistics are not finite.
 pub fn renew_statistics(
-    graph: &Graph,
-    weights: &Weights,
+    (graph, weights, quantization): (&Graph, &Weights, Option<&Quantization>),
     dataset: &Dataset,
     batch_size: u32,
     device: TrainDevice,
@@ -571,7 +562,10 @@ pub fn renew_statistics(
     }
     // With autodiff, a network normalises with the batch's statistics.
     let device = device.device().autodiff();
-    let mut network = Network::new(graph, weights, &device);
+    let mut network = match quantization {
+        Some(quantization) => Network::quantized(graph, weights, quantization, &device),
+        None => Network::new(graph, weights, &device),
+    };
     let normalizer = Normalizer::new(&dataset.normalization);
     let mut images = Images::new(&dataset.train, side);
     let order: Vec<usize> = (0..dataset.train.len()).collect();
@@ -586,6 +580,22 @@ pub fn renew_statistics(
     let renewed = network.weights();
     renewed.check(graph)?;
     Ok(renewed)
+}
+
+/// The weights and the annotation of a network of integers, with weights and scales that the engine
+/// can compute with, as after a training.
+///
+/// # Panics
+/// If they do not fit the graph.
+pub fn settled(
+    graph: &Graph,
+    weights: &Weights,
+    quantization: &Quantization,
+) -> (Weights, Quantization) {
+    let mut network = Network::quantized(graph, weights, quantization, &TrainDevice::Flex.device());
+    network.settle();
+    let quantization = network.quantization().expect("it was given");
+    (network.weights(), quantization)
 }
 
 /// What the student copies of its teacher; `None` if only answers.
@@ -628,11 +638,6 @@ fn check(request: &TrainRequest) -> Result<Classifier, TrainError> {
     if (channels, classes) != (dataset.train.channels, dataset.classes) {
         let (data_channels, data_classes) = (dataset.train.channels, dataset.classes);
         return Err(TrainError::Data { channels, classes, data_channels, data_classes });
-    }
-    let unfolded = graph.absorbed_normalizations().into_iter().flatten().next();
-    if let (Some(_), Some(normalization)) = (request.quantization, unfolded) {
-        let value = graph.value(graph.node(normalization).output).name.to_string();
-        return Err(TrainError::Unfolded { value });
     }
     let images = dataset.train.len();
     if images < 2 || spec.batch_size < 2 {

@@ -538,7 +538,8 @@ fn renewed_statistics_depend_only_on_the_data() {
     let weights = random_weights(&graph, 5);
     let renew = |weights: &Weights, batch_size: u32| {
         let go_on = &mut || ControlFlow::Continue(());
-        renew_statistics(&graph, weights, &data, batch_size, TrainDevice::Flex, go_on).unwrap()
+        renew_statistics((&graph, weights, None), &data, batch_size, TrainDevice::Flex, go_on)
+            .unwrap()
     };
     let renewed = renew(&weights, 70);
     assert_eq!(renewed, renew(&with_odd_statistics(&weights), 70));

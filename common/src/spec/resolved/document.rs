@@ -251,6 +251,9 @@ pub(super) enum StepDocument {
     QuantizeAwareTrain {
         epochs: Vec<u32>,
         learning_rate: Vec<f64>,
+        /// Absent where batches are not normalised.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        normalize: Option<Vec<bool>>,
     },
 }
 

@@ -71,7 +71,9 @@ impl StepDocument {
                 multiple_of: space.multiple_of.into_iter().map(multiple).collect(),
                 rewind: (space.rewind != [Rewind::None]).then(|| texts(&space.rewind)),
             },
-            StepSpace::FineTune(FineTuneSpace { epochs, learning_rate, shrink, shrink_by }) => {
+            StepSpace::FineTune(FineTuneSpace {
+                epochs, learning_rate, shrink, shrink_by, ..
+            }) => {
                 let usual = FineTuneSpace::plain(Vec::new(), Vec::new());
                 let shrinks = shrink != usual.shrink || shrink_by != usual.shrink_by;
                 Self::FineTune {
@@ -102,8 +104,10 @@ impl StepDocument {
                     mixed_bits: differ.then_some(widths.layers),
                 }
             }
-            StepSpace::QuantizeAwareTrain(FineTuneSpace { epochs, learning_rate, .. }) => {
-                Self::QuantizeAwareTrain { epochs, learning_rate }
+            StepSpace::QuantizeAwareTrain(space) => {
+                let FineTuneSpace { epochs, learning_rate, normalize, .. } = space;
+                let normalize = (normalize != [false]).then_some(normalize);
+                Self::QuantizeAwareTrain { epochs, learning_rate, normalize }
             }
         }
     }
@@ -201,8 +205,12 @@ impl StepDocument {
                     }
                 },
             }),
-            Self::QuantizeAwareTrain { epochs, learning_rate } => {
-                StepSpace::QuantizeAwareTrain(FineTuneSpace::plain(epochs, learning_rate))
+            Self::QuantizeAwareTrain { epochs, learning_rate, normalize } => {
+                let mut space = FineTuneSpace::plain(epochs, learning_rate);
+                if let Some(normalize) = normalize {
+                    space.normalize = normalize;
+                }
+                StepSpace::QuantizeAwareTrain(space)
             }
         })
     }

@@ -33,7 +33,6 @@ pub(super) struct Chain {
     fitting: Fitting,
     epsilon: f32,
     bounds: Bounds,
-    weight: ParameterId,
     /// Scale, shift, mean and variance.
     normalization: [ParameterId; 4],
     /// The output of the last node.
@@ -59,11 +58,11 @@ impl RoundedConv {
 }
 
 impl Chain {
-    /// The output for feature maps `[channels, rows, columns, batch]` on `flex`. On a device with
-    /// autodiff it updates the running statistics.
+    /// The output for feature maps `[channels, rows, columns, batch]` and a weight on `flex`. On a
+    /// device with autodiff it updates the running statistics.
     pub(super) fn forward(
         &self,
-        input: Tensor<4>,
+        (input, weight): (Tensor<4>, Tensor<4>),
         parameters: &[Parameter],
         momentum: f64,
         threads: &Threads,
@@ -73,7 +72,7 @@ impl Chain {
         let layer = flex::Layer { convolution, bounds: self.bounds, threads: threads.clone() };
         let of = |id: ParameterId| &parameters[id.index()];
         let [scale, shift, mean, variance] = self.normalization.map(of);
-        let (weight, scale, shift) = (of(self.weight).weight(), scale.vector(), shift.vector());
+        let (scale, shift) = (scale.vector(), shift.vector());
         let running = [mean.observed(), variance.observed()];
         if input.device().is_autodiff() {
             let step = flex::train_step(layer, self.epsilon, input, weight, [scale, shift]);
@@ -97,7 +96,7 @@ pub(super) fn parts(graph: &Graph) -> Vec<Part> {
     let mut parts = vec![Part::Alone; graph.nodes().len()];
     for (id, node) in graph.nodes() {
         let Some(next) = absorbed[id.index()] else { continue };
-        let (Some(fitting), [weight]) = (fitting_node(graph, node), &node.parameters[..]) else {
+        let (Some(fitting), [_]) = (fitting_node(graph, node), &node.parameters[..]) else {
             continue;
         };
         let normalization = graph.node(next);
@@ -110,7 +109,6 @@ pub(super) fn parts(graph: &Graph) -> Vec<Part> {
             fitting,
             epsilon: op.epsilon,
             bounds,
-            weight: *weight,
             normalization: std::array::from_fn(|place| normalization.parameters[place]),
             output: graph.node(last).output,
         });
@@ -122,13 +120,17 @@ pub(super) fn parts(graph: &Graph) -> Vec<Part> {
     parts
 }
 
-/// How the fast path computes each node of a folded graph, if quantization is simulated. `rounds`
-/// says whether the output of a node is rounded to integers, and its weight is.
+/// How the fast path computes each node of a graph, if quantization is simulated. `rounds` says
+/// whether the output of a node is rounded to integers, and its weight is.
 pub(super) fn rounded_parts(graph: &Graph, rounds: impl Fn(NodeId, NodeId) -> bool) -> Vec<Part> {
-    let clips = graph.absorbed_clips();
-    let mut parts = vec![Part::Alone; graph.nodes().len()];
+    let (normalizations, clips) = (graph.absorbed_normalizations(), graph.absorbed_clips());
+    // Layers with a normalisation are chains, as without rounding.
+    let mut parts = parts(graph);
     for (id, node) in graph.nodes() {
         let Some(fitting) = fitting_node(graph, node) else { continue };
+        if normalizations[id.index()].is_some() {
+            continue;
+        }
         let (bounds, last) = match clips[id.index()] {
             Some((last, Clip { low, high })) => (Bounds { low, high }, last),
             None => (flex::UNBOUNDED, id),

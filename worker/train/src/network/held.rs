@@ -50,20 +50,25 @@ impl Held {
     /// For a network with an annotation, which may leave values out.
     pub(super) fn new(graph: &Graph, quantization: &Quantization) -> Self {
         let clips = graph.absorbed_clips();
+        let normalizations = graph.absorbed_normalizations();
         let mut forms = vec![Form::REAL; graph.nodes().len()];
         let mut scales = vec![None; graph.values().len()];
         let known = |id: ValueId| quantization.value(id).is_some();
         for input in graph.inputs().filter(|&input| known(input)) {
             scales[input.index()] = Some(input);
         }
-        let absorbed = |id| clips.iter().flatten().any(|(clip, _)| *clip == id);
+        let absorbed = |id| {
+            clips.iter().flatten().any(|(clip, _)| *clip == id)
+                || normalizations.iter().flatten().any(|normalization| *normalization == id)
+        };
         for (id, node) in graph.nodes().filter(|(id, _)| !absorbed(*id)) {
             let holds = |scales: &[Option<ValueId>], &input: &ValueId| scales[input.index()];
             if !node.inputs.iter().all(|input| holds(&scales, input).is_some() || known(*input)) {
                 continue;
             }
-            // What the layer computes, with the clip in it.
-            let last = clips[id.index()].map_or(id, |(clip, _)| clip);
+            // What the layer computes, with the normalisation and the clip in it.
+            let normalized = normalizations[id.index()].unwrap_or(id);
+            let last = clips[id.index()].map_or(normalized, |(clip, _)| clip);
             let output = graph.node(last).output;
             let own = known(output).then_some(output);
             let first = node.inputs.first();

@@ -80,8 +80,8 @@ impl Network {
     }
 
     /// The same, computed as the engine computes it with an annotation: weights and values are
-    /// rounded to their levels. With autodiff, the scales are trainable as well. The network is
-    /// folded.
+    /// rounded to their levels. With autodiff, the scales are trainable as well. Normalisation
+    /// that follows a layer is computed before its output is rounded, and not with its weights.
     ///
     /// # Panics
     /// See [`Network::new`]; or if the annotation does not fit the graph.
@@ -198,9 +198,17 @@ impl Network {
             match part {
                 Part::Later => {}
                 Part::First(chain) => {
-                    let input = values.read(node.inputs[0]);
                     let (parameters, momentum) = (&self.parameters, self.momentum);
-                    let output = chain.forward(input, parameters, momentum, &self.threads);
+                    let (input, last) = (node.inputs[0], self.graph.producer(chain.output));
+                    let mut value = values.read(input);
+                    if let Some(simulation) = &self.simulation {
+                        value = simulation.read(id, input, value, &self.threads);
+                    }
+                    let layer = (value, self.call(id, layout, examples).weight());
+                    let mut output = chain.forward(layer, parameters, momentum, &self.threads);
+                    if let (Some(simulation), Some(last)) = (&self.simulation, last) {
+                        output = simulation.write(last, output, &self.threads);
+                    }
                     keep(&mut values, chain.output, output);
                 }
                 Part::Rounded(conv) => {

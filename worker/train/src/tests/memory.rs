@@ -151,7 +151,7 @@ fn a_network_without_normalisation_has_no_statistics_to_renew() {
     // No batch is computed for it.
     let stop = &mut || ControlFlow::Break(());
     let data = set_for(&graph, 8);
-    let renewed = renew_statistics(&graph, &weights, &data, 4, TrainDevice::Flex, stop);
+    let renewed = renew_statistics((&graph, &weights, None), &data, 4, TrainDevice::Flex, stop);
     assert_eq!(renewed, Ok(weights));
 }
 

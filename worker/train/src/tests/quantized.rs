@@ -165,16 +165,6 @@ fn requests_that_do_not_fit_are_refused() {
     let start = Checkpoint { weights, moments, epochs: 1, images_seen, seconds: 0.0 };
     let error = run(TrainRequest { quantization: None, start, ..whole }).unwrap_err().to_string();
     assert!(error.contains("@scale") || error.contains("scale/"), "{error}");
-
-    let graph = tiny_graph();
-    let quantization = Quantization::none(&graph);
-    let request = request(&graph, &data, &views, &spec);
-    let error = run(TrainRequest { quantization: Some(&quantization), ..request }).unwrap_err();
-    assert!(matches!(error, TrainError::Unfolded { .. }), "{error}");
-    assert!(
-        error.to_string().contains("has the batch normalisation \"stem.normalized\""),
-        "{error}"
-    );
 }
 
 /// No sum of a channel can overflow the engine's accumulator, and the engine rounds each weight to

@@ -1,0 +1,334 @@
+//! Puts batch normalisation behind the layers of a folded network of integers, so that a training
+//! goes on with live statistics, and folds it again: what a channel is scaled by becomes a part of
+//! the scale of its weights, so that the integers stay as they were trained. Trains nothing.
+
+use edgesmith_graph::{
+    Affine, BatchNormalization, Evaluator, Graph, Node, NodeId, Op, ParameterId, Quantization,
+    Rebuild, Role, ValueId, Weights,
+};
+
+use crate::fold;
+use crate::fold::gains;
+
+/// Keeps the divisor away from 0, as in most networks.
+const EPSILON: f32 = 1e-5;
+/// What the name of a normalisation's output and of its parameters end with.
+const SUFFIX: &str = "normalized";
+
+/// A network of integers with batch normalisation behind its layers.
+#[derive(Debug, Clone)]
+pub struct Unfolded {
+    /// Computes the same with the running statistics.
+    pub graph: Graph,
+    /// Its weights.
+    pub weights: Weights,
+    /// Its annotation.
+    pub quantization: Quantization,
+    /// By value of the folded network: what stands for it.
+    values: Vec<ValueId>,
+    /// The layers, and their weights in both networks.
+    layers: Vec<Layer>,
+}
+
+/// A layer with a normalisation of its own.
+#[derive(Debug, Clone, Copy)]
+struct Layer {
+    folded: ParameterId,
+    unfolded: ParameterId,
+    normalization: NodeId,
+}
+
+/// Mean and variance of each channel of a layer's output.
+type Statistics = Vec<(f64, f64)>;
+
+/// Batch normalisation behind each convolution and linear layer of a folded network whose weight
+/// has a scale for each channel, and whose output is one of integers. It begins with the mean and
+/// the variance that the layer's output has over `examples`, which are the numbers of the only
+/// input, in real numbers. `None` if there is no such layer.
+///
+/// # Panics
+/// If the weights or the annotation do not fit the graph.
+pub fn unfold(
+    graph: &Graph,
+    weights: &Weights,
+    quantization: &Quantization,
+    examples: &[Vec<f32>],
+) -> Option<Unfolded> {
+    let layers = layers(graph, quantization);
+    if layers.is_empty() {
+        return None;
+    }
+    let statistics = statistics(graph, weights, &layers, examples);
+    let (mut rebuild, mut unfolded) = (Rebuild::new(graph), weights.clone());
+    let mut placed = Vec::new();
+    for (id, node) in graph.nodes() {
+        match layers.iter().position(|layer| *layer == id) {
+            Some(place) => {
+                let weight =
+                    normalize(graph, node, &statistics[place], &mut rebuild, &mut unfolded);
+                placed.push((node.parameters[0], weight, node.output));
+            }
+            None => rebuild.copy(id).expect(VALID),
+        }
+    }
+    let values: Vec<ValueId> = graph.values().map(|(id, _)| rebuild.value(id)).collect();
+    let parameters = graph.parameters().map(|(id, parameter)| (id, parameter.name.clone()));
+    let parameters: Vec<_> = parameters.collect();
+    let new = rebuild.finish().expect(VALID);
+    let mut annotation = Quantization::none(&new);
+    for (id, _) in graph.values() {
+        if let Some(affine) = quantization.value(id) {
+            annotation.set_value(values[id.index()], affine);
+        }
+    }
+    for (id, name) in parameters {
+        let Some(in_new) = new.parameter_named(&name) else { continue };
+        if let Some(scales) = quantization.parameter(id) {
+            annotation.set_parameter(in_new, scales.to_vec());
+        }
+        annotation.set_largest(in_new, quantization.largest(id));
+        if quantization.is_signs(id) {
+            annotation.set_signs(in_new);
+        }
+    }
+    let layers = placed.into_iter().map(|(folded, unfolded, output)| {
+        let normalization = new.producer(values[output.index()]).expect("a node makes it");
+        Layer { folded, unfolded, normalization }
+    });
+    let layers = layers.collect();
+    Some(Unfolded { graph: new, weights: unfolded, quantization: annotation, values, layers })
+}
+
+const VALID: &str = "a graph stays valid when layers are normalised";
+
+impl Unfolded {
+    /// The trained weights and annotation of this network as those of the folded one, `graph` with
+    /// the annotation that it had before.
+    ///
+    /// # Panics
+    /// If they do not fit this network, or `graph` is not the one that it was made of.
+    pub fn fold(
+        &self,
+        graph: &Graph,
+        before: &Quantization,
+        weights: &Weights,
+        trained: &Quantization,
+    ) -> (Weights, Quantization) {
+        let (folded, numbers) = fold(&self.graph, weights);
+        assert!(folded == *graph, "folding gives back the network");
+        let mut quantization = before.clone();
+        for (id, _) in graph.values() {
+            if let Some(affine) = trained.value(self.values[id.index()]) {
+                quantization.set_value(id, affine);
+            }
+        }
+        for (id, parameter) in graph.parameters() {
+            let unfolded = self.graph.parameter_named(&parameter.name);
+            if let Some(scales) = unfolded.and_then(|unfolded| trained.parameter(unfolded)) {
+                quantization.set_parameter(id, scales.to_vec());
+            }
+        }
+        for Layer { folded, unfolded, normalization } in &self.layers {
+            let scales = trained.parameter(*unfolded).expect("the layer has scales");
+            let gains = gains(&self.graph, weights, self.graph.node(*normalization));
+            // The sign of a gain is in the weights. A channel without a gain needs a scale, too.
+            let least = f64::from(Affine::NARROWEST);
+            let scaled = scales.iter().zip(&gains);
+            let scaled = scaled.map(|(scale, gain)| (scale * gain.abs()).max(scale * least));
+            quantization.set_parameter(*folded, scaled.collect());
+        }
+        (numbers, quantization)
+    }
+}
+
+/// The layers that can have a normalisation of their own.
+fn layers(graph: &Graph, quantization: &Quantization) -> Vec<NodeId> {
+    let mut reads = vec![0u32; graph.parameters().len()];
+    for (_, node) in graph.nodes() {
+        node.parameters.iter().for_each(|id| reads[id.index()] += 1);
+    }
+    let clips = graph.absorbed_clips();
+    let has_own = |id: NodeId, node: &Node| {
+        let (Op::Conv(_) | Op::Linear(_), [weight, _]) = (&node.op, &node.parameters[..]) else {
+            return false;
+        };
+        let Some(scales) = quantization.parameter(*weight) else { return false };
+        let rows = graph.parameter(*weight).shape[0] as usize;
+        // A scale that all channels share would not be one any more.
+        let own = rows == 1 || scales.iter().any(|scale| *scale != scales[0]);
+        let alone = node.parameters.iter().all(|id| reads[id.index()] == 1);
+        let last = clips[id.index()].map_or(node.output, |(clip, _)| graph.node(clip).output);
+        let is_output = graph.outputs().contains(&last) || graph.outputs().contains(&node.output);
+        own && alone && quantization.value(last).is_some() && !is_output
+    };
+    graph.nodes().filter(|(id, node)| has_own(*id, node)).map(|(id, _)| id).collect()
+}
+
+/// The statistics of the layers' outputs over all examples and positions.
+fn statistics(
+    graph: &Graph,
+    weights: &Weights,
+    layers: &[NodeId],
+    examples: &[Vec<f32>],
+) -> Vec<Statistics> {
+    let evaluator = Evaluator::<f32>::new(graph, weights);
+    let channels = |id: &NodeId| graph.shape(graph.node(*id).output).channels() as usize;
+    let mut sums: Vec<Vec<(f64, f64)>> =
+        layers.iter().map(|id| vec![(0.0, 0.0); channels(id)]).collect();
+    let mut counts = vec![0usize; layers.len()];
+    for example in examples {
+        let mut values = vec![example.clone()];
+        for (id, node) in graph.nodes() {
+            let output = evaluator.node(id, &values);
+            debug_assert_eq!(node.output.index(), values.len());
+            if let Some(place) = layers.iter().position(|layer| *layer == id) {
+                let positions = output.len() / sums[place].len();
+                counts[place] += positions;
+                for (sum, channel) in sums[place].iter_mut().zip(output.chunks_exact(positions)) {
+                    for number in channel {
+                        sum.0 += f64::from(*number);
+                        sum.1 += f64::from(*number).powi(2);
+                    }
+                }
+            }
+            values.push(output);
+        }
+    }
+    let of = |(sums, count): (Vec<(f64, f64)>, usize)| {
+        let count = count.max(1) as f64;
+        let of = |(sum, squares): (f64, f64)| {
+            let mean = sum / count;
+            (mean, (squares / count - mean * mean).max(0.0))
+        };
+        sums.into_iter().map(of).collect()
+    };
+    sums.into_iter().zip(counts).map(of).collect()
+}
+
+/// Adds a layer without its bias, and a normalisation after it that gives it back. Returns the
+/// layer's weight.
+fn normalize(
+    graph: &Graph,
+    node: &Node,
+    statistics: &Statistics,
+    rebuild: &mut Rebuild<'_>,
+    weights: &mut Weights,
+) -> ParameterId {
+    let bias = graph.parameter(node.parameters[1]);
+    let given = weights.of(graph, node.parameters[1]).clone();
+    let name = graph.value(node.output).name.clone();
+    let weight = rebuild.parameter(node.parameters[0]).expect(VALID);
+    let inputs: Vec<_> = node.inputs.iter().map(|&input| rebuild.value(input)).collect();
+    let (op, place) = (node.op.clone(), node.place.clone());
+    let layer = rebuild.builder.node(name.clone(), op, &inputs, &[weight], place.clone());
+    let layer = layer.expect(VALID);
+    let channels = statistics.len();
+    let numbers = |of: &dyn Fn(usize, f64, f64) -> f64| -> Vec<f32> {
+        let each = statistics.iter().enumerate();
+        each.map(|(channel, &(mean, variance))| of(channel, mean, variance) as f32).collect()
+    };
+    let bias_of = |channel: usize| f64::from(given.data[channel]);
+    let parts: [(String, Role, Vec<f32>); 4] = [
+        (
+            format!("{name}.{SUFFIX}.scale"),
+            Role::Scale,
+            numbers(&|_, _, variance| (variance + f64::from(EPSILON)).sqrt()),
+        ),
+        // Folding gives the bias the name of the shift.
+        (bias.name.to_string(), Role::Shift, numbers(&|_, mean, _| mean)),
+        (
+            format!("{name}.{SUFFIX}.mean"),
+            Role::Mean,
+            numbers(&|channel, mean, _| mean - bias_of(channel)),
+        ),
+        (format!("{name}.{SUFFIX}.variance"), Role::Variance, numbers(&|_, _, variance| variance)),
+    ];
+    let parameters = parts.map(|(name, role, data)| {
+        let array = edgesmith_graph::Array { shape: vec![channels], data };
+        weights.arrays.insert(name.clone(), array);
+        rebuild.builder.parameter(name, &[channels as u32], role).expect(VALID)
+    });
+    let op = Op::BatchNormalization(BatchNormalization { epsilon: EPSILON });
+    let normalized =
+        rebuild.builder.node(format!("{name}.{SUFFIX}"), op, &[layer], &parameters, place);
+    rebuild.replace(node.output, normalized.expect(VALID));
+    weight
+}
+
+#[cfg(test)]
+mod tests {
+    use edgesmith_testing::{arbitrary_graph, assert_close, noise, random_image, random_weights};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A folded network, its weights, and an annotation with a scale for each channel.
+    fn annotated(graph: &Graph, seed: u64) -> (Graph, Weights, Quantization) {
+        let (graph, weights) = fold(graph, &random_weights(graph, seed));
+        let mut quantization = Quantization::none(&graph);
+        for (id, _) in graph.values() {
+            quantization.set_value(id, Affine::covering(-1.0, 1.0 + id.index() as f32));
+        }
+        for (id, parameter) in graph.parameters().filter(|(_, p)| p.role == Role::Weight) {
+            let scales = (0..parameter.shape[0]).map(|row| 0.01 + 0.001 * f64::from(row));
+            quantization.set_parameter(id, scales.collect());
+        }
+        (graph, weights, quantization)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_network_computes_the_same_unfolded_and_folded_again(
+            graph in arbitrary_graph(),
+            seed: u64,
+        ) {
+            let (graph, weights, quantization) = annotated(&graph, seed);
+            let examples: Vec<Vec<f32>> =
+                (0..3).map(|place| random_image(&graph, seed.wrapping_add(place))).collect();
+            let Some(unfolded) = unfold(&graph, &weights, &quantization, &examples) else {
+                return Ok(());
+            };
+            prop_assert_eq!(unfolded.weights.check(&unfolded.graph), Ok(()));
+            let expected = Evaluator::<f32>::new(&graph, &weights).output(examples[0].clone());
+            let output = Evaluator::<f32>::new(&unfolded.graph, &unfolded.weights);
+            assert_close(&output.output(examples[0].clone()), &expected, 1e-3);
+
+            // As after a training: other gains, some of them negative.
+            let mut trained = unfolded.clone();
+            for layer in &unfolded.layers {
+                let node = unfolded.graph.node(layer.normalization);
+                let name = &unfolded.graph.parameter(node.parameters[0]).name;
+                let gains = &mut trained.weights.arrays.get_mut(&**name).unwrap().data;
+                let others = noise(gains.len(), seed as u8);
+                gains.iter_mut().zip(others).for_each(|(gain, other)| *gain *= 2.0 * other);
+            }
+            let Unfolded { graph: network, weights: numbers, quantization: levels, .. } = &trained;
+            let (again, scales) = unfolded.fold(&graph, &quantization, numbers, levels);
+            let expected = Evaluator::<f32>::new(network, numbers).output(examples[1].clone());
+            let output = Evaluator::<f32>::new(&graph, &again).output(examples[1].clone());
+            assert_close(&output, &expected, 1e-3);
+            for Layer { folded, unfolded: trained, normalization } in &unfolded.layers {
+                let gains = gains(network, numbers, network.node(*normalization));
+                let (new, old) = (scales.parameter(*folded), levels.parameter(*trained));
+                let (new, old) = (new.unwrap(), old.unwrap());
+                let rows = old.len();
+                let weight = |graph: &Graph, weights: &Weights, id| {
+                    weights.of(graph, id).data.clone()
+                };
+                let (was, is) = (weight(network, numbers, *trained), weight(&graph, &again, *folded));
+                let each = was.len() / rows;
+                for (at, (was, is)) in was.iter().zip(&is).enumerate() {
+                    let row = at / each;
+                    // A position halfway between two levels may go to either.
+                    let (was, is) = (f64::from(*was) / old[row], f64::from(*is) / new[row]);
+                    prop_assert!(
+                        (was * gains[row].signum() - is).abs() < 1e-3 || gains[row].abs() < 1e-5,
+                        "{was} {is}"
+                    );
+                }
+            }
+        }
+    }
+}
