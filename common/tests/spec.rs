@@ -392,6 +392,22 @@ fn the_share_of_two_of_four_need_not_be_said() {
 }
 
 #[test]
+fn a_pruning_says_what_goes_or_what_stays() {
+    let prune = |settings: &str| format!("[[recipe.steps]]\npass = \"prune\"\n{settings}\n");
+    let spec =
+        StudySpec::parse(&format!("{GOOD}{}", prune("of = \"macs\"\nat_most = [6_000_000, 4e6]")));
+    let spec = spec.unwrap();
+    let choice = spec.space.choices().iter().find(|choice| choice.name == "prune.at_most");
+    assert_eq!(choice.unwrap().options[..], ["6000000", "4000000"]);
+    let said = |settings: &str| mistake_in(&prune(settings), "[[recipe");
+    assert!(said("of = \"macs\"").contains("such as 0.5, or what stays as at_most"));
+    let both = mistake_in(&prune("of = \"macs\"\nshare = 0.5\nat_most = 7"), "at_most");
+    assert!(both.contains("at_most: stands beside share; give one of the two"), "{both}");
+    let none = mistake_in(&prune("of = \"macs\"\nat_most = []"), "at_most");
+    assert!(none.contains("at_most: the list is empty"), "{none}");
+}
+
+#[test]
 fn data_sources_are_checked() {
     let said = mistake("source = \"digits\"", "source = \"mnist\"", "mnist");
     assert!(said.contains("idx"), "{said}");
@@ -467,7 +483,8 @@ fn steps_of_a_recipe_are_read_and_their_mistakes_are_found_in_one_pass() {
         "recipe.steps[0].pass: unknown pass \"prun\"; use one of distil, prune, fine-tune, cluster, quantize, \
          quantize-aware-train",
         "recipe.steps[1].pass: is missing; use one of distil, prune",
-        "recipe.steps[2].share: is missing; give the share that goes, such as 0.5",
+        "recipe.steps[2].share: is missing; give the share that goes, such as 0.5, or what stays as \
+         at_most",
         "recipe.steps[2].of: unknown scope \"watts\"; use one of stage, layer, channels, macs",
         "recipe.steps[3].calibration: unknown calibration \"mean\"; use one of mse, min-max",
         "recipe.steps[3].share: is unknown; known here: pass, precision, calibration",

@@ -47,7 +47,7 @@ budget.trials = 3
 
 /// Tables that replace those of [`TRAINS`], for fields and defaults that need more than one changed
 /// name of a closed set.
-const OTHER_TABLES: [(&str, &str); 17] = [
+const OTHER_TABLES: [(&str, &str); 18] = [
     ("space", "kind = \"model\"\nmodel = \"net.onnx\"\npixels = \"raw\""),
     ("space", "kind = \"model\"\nmodel = \"net.onnx\"\nmean = 0.5\nstd = 0.25"),
     ("teacher", "architecture = { resolution = 8, stem_width = 8, stages = [{ width = 8 }] }"),
@@ -58,6 +58,7 @@ const OTHER_TABLES: [(&str, &str); 17] = [
     ("recipe", "steps = [{ pass = \"distil\" }]"),
     ("recipe", "steps = [{ pass = \"prune\", share = 0.5 }]"),
     ("recipe", "steps = [{ pass = \"prune\", granularity = \"blocks\", share = 0.5 }]"),
+    ("recipe", "steps = [{ pass = \"prune\", of = \"macs\", at_most = 9000 }]"),
     ("recipe", "steps = [{ pass = \"fine-tune\" }]"),
     ("recipe", "steps = [{ pass = \"cluster\" }]"),
     ("recipe", "steps = [{ pass = \"quantize\" }]"),

@@ -122,6 +122,8 @@ fn kept_of_stem(pruning: &Pruning) -> f64 {
         Amount::Stage { shares } => 1.0 - shares.first().copied().unwrap_or(0.0),
         Amount::Layer { share } | Amount::Network { share, .. } => 1.0 - share,
         Amount::Weights { .. } | Amount::TwoOfFour { .. } | Amount::Blocks { .. } => 1.0,
+        // Anything may go.
+        Amount::AtMost { .. } => 0.0,
     }
 }
 

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use edgesmith_graph::{Graph, GroupSize};
 use serde::{Deserialize, Serialize};
 
-use crate::pruning::{kept, pruned, stage};
+use crate::pruning::{kept, pruned, removes, stage};
 use crate::{
     Amount, ArchitectureError, Candidate, CellIdentity, CellSpace, DataShape, Design, Genotype,
     Pruning, Quantizing, Recipe, Space, Step,
@@ -58,6 +58,8 @@ fn hash_passes(recipe: &Recipe, mut network: Graph, content: &mut Content) {
     let mut known = true;
     for pass in recipe.passes(&network) {
         match pass {
+            // The network keeps the budget already.
+            Step::Prune(pruning) if known && !removes(&network, pruning) => {}
             Step::Prune(pruning) => {
                 known &= !pruning.amount.leaves_sizes_open();
                 hash_pruning(pruning, &network, known, content);
@@ -107,7 +109,8 @@ fn hash_pruning(pruning: &Pruning, network: &Graph, known: bool, content: &mut C
         | Amount::Network { .. }
         | Amount::Weights { .. }
         | Amount::TwoOfFour { .. }
-        | Amount::Blocks { .. } => {
+        | Amount::Blocks { .. }
+        | Amount::AtMost { .. } => {
             content.write(format!("{amount:?}").as_bytes());
             // Nothing is trained after the last round.
             let epochs = if only_sizes { 0 } else { *epochs };

@@ -4,7 +4,7 @@
 use edgesmith_graph::{Graph, GroupSize, Role};
 
 use crate::model::residual_blocks;
-use crate::{Among, Amount, Counted, Pruning};
+use crate::{Among, Amount, Counted, PruneUnit, Pruning};
 
 /// How many channels of a group a pruning in one go keeps: `round(channels * (1 - share))`, at
 /// least one, rounded up to the pruning's multiple. Groups of channels that may not be removed
@@ -17,7 +17,7 @@ pub fn kept(graph: &Graph, group: impl Into<GroupSize>, pruning: &Pruning) -> Op
         Amount::Layer { share } => Some(kept_of_layer(group.into(), *share, multiple)),
         Amount::Network { .. } => None,
         Amount::Weights { .. } | Amount::TwoOfFour { .. } => Some(group.into().channels),
-        Amount::Blocks { .. } => None,
+        Amount::Blocks { .. } | Amount::AtMost { .. } => None,
     }
 }
 
@@ -32,6 +32,7 @@ pub fn stage(graph: &Graph, group: impl Into<GroupSize>) -> Option<u32> {
 /// The network with as many channels as a pruning leaves. It says how large the network will be;
 /// which channels stay does not matter for that. If the channels of the whole network compete, it
 /// is an estimate: every group loses the same share, and the network as a whole has the right size.
+/// Which blocks go, and what takes less time, is not known; then it is the network as it is.
 pub fn pruned(graph: Graph, pruning: &Pruning) -> Graph {
     if pruning.amount.is_nothing() {
         return graph;
@@ -46,8 +47,17 @@ pub fn pruned(graph: Graph, pruning: &Pruning) -> Graph {
             let share = equal_share(&graph, *counted, *share);
             graph.shrunk(|_, group| kept_of_layer(group, share, multiple))
         }
-        // Which blocks go is not known, so all stay in the estimate.
-        Amount::Weights { .. } | Amount::TwoOfFour { .. } | Amount::Blocks { .. } => return graph,
+        Amount::AtMost { unit: PruneUnit::Channels, counted, most } => {
+            let share = match estimate(&graph, *counted) {
+                Some(all) if all > *most => equal_share(&graph, *counted, 1.0 - most / all),
+                Some(_) | None => return graph,
+            };
+            graph.shrunk(|_, group| kept_of_layer(group, share, multiple))
+        }
+        Amount::Weights { .. }
+        | Amount::TwoOfFour { .. }
+        | Amount::Blocks { .. }
+        | Amount::AtMost { .. } => return graph,
     };
     shrunk.expect("every group keeps a channel, and no channel that may not be removed goes")
 }
@@ -59,13 +69,15 @@ pub fn removes(graph: &Graph, pruning: &Pruning) -> bool {
     }
     let weights = || graph.parameters().map(|(_, p)| p).filter(|p| p.role == Role::Weight);
     let gone = |count: u64, share: f64| (count as f64 * share).round() as u64;
+    let loses =
+        |group: GroupSize| !group.fixed && kept(graph, group, pruning) != Some(group.channels);
     match &pruning.amount {
         Amount::Stage { .. } | Amount::Layer { .. } | Amount::Network { .. } => {
-            let loses = |group: GroupSize| {
-                !group.fixed && kept(graph, group, pruning) != Some(group.channels)
-            };
             graph.group_sizes().into_iter().any(loses)
         }
+        Amount::AtMost { counted, most, .. } if keeps(graph, *counted, *most) => false,
+        Amount::AtMost { unit: PruneUnit::Blocks, .. } => !residual_blocks(graph).is_empty(),
+        Amount::AtMost { .. } => graph.group_sizes().into_iter().any(loses),
         Amount::Weights { among: Among::Layer, share } => {
             weights().any(|weight| gone(weight.elements(), *share) > 0)
         }
@@ -75,6 +87,35 @@ pub fn removes(graph: &Graph, pruning: &Pruning) -> bool {
         // Of fewer than three inputs, both stay.
         Amount::TwoOfFour { .. } => weights().any(|weight| weight.shape[1] > 2),
         Amount::Blocks { .. } => !residual_blocks(graph).is_empty(),
+    }
+}
+
+/// Whether a network has no more of something than a budget says. `false` if only a measurement
+/// tells.
+fn keeps(graph: &Graph, counted: Counted, most: f64) -> bool {
+    count(graph, counted).is_some_and(|all| all as f64 <= most)
+}
+
+/// How much of something a network has; `None` of what is measured.
+pub fn count(graph: &Graph, counted: Counted) -> Option<u64> {
+    match counted {
+        Counted::Macs => Some(graph.cost().macs),
+        Counted::Parameters => Some(graph.cost().parameters),
+        Counted::Channels => {
+            let free = graph.group_sizes().into_iter().filter(|group| !group.fixed);
+            Some(free.map(|group| group.channels as u64).sum())
+        }
+        Counted::Bytes | Counted::Latency => None,
+    }
+}
+
+/// About how much of something a network has in fp32; `None` of time.
+fn estimate(graph: &Graph, counted: Counted) -> Option<f64> {
+    match counted {
+        Counted::Bytes => Some(4.0 * graph.cost().parameters as f64),
+        Counted::Channels | Counted::Macs | Counted::Parameters | Counted::Latency => {
+            count(graph, counted).map(|all| all as f64)
+        }
     }
 }
 

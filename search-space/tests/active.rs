@@ -47,6 +47,7 @@ fn prune(of: Scope, share: &[f64]) -> StepSpace {
         unit: PruneUnit::Channels,
         of,
         share: share.to_vec(),
+        at_most: Vec::new(),
         importance: vec![Importance::L1, Importance::L2],
         rounds: vec![1, 2],
         epochs: vec![1, 2],

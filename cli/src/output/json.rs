@@ -310,7 +310,8 @@ fn recipe(recipe: &Recipe) -> RecipeDocument<'_> {
         | Amount::Network { .. }
         | Amount::Weights { .. }
         | Amount::TwoOfFour { .. }
-        | Amount::Blocks { .. } => None,
+        | Amount::Blocks { .. }
+        | Amount::AtMost { .. } => None,
     });
     RecipeDocument {
         prune: shares.unwrap_or_default(),

@@ -23,6 +23,7 @@ const SETTINGS: [&str; 32] = [
     "features",
     "feature_weight",
     "share",
+    "at_most",
     "importance",
     "rounds",
     "epochs",
@@ -118,9 +119,21 @@ fn read_step(step: &mut Table, m: &mut Mistakes) -> Option<StepSpace> {
             let unit = read.unwrap_or(PruneUnit::Channels);
             // A name that is not known may be meant to be one that needs no share.
             let may_lack_share = unit == PruneUnit::TwoOfFour || (named && read.is_none());
-            if !step.has("share") && !may_lack_share {
-                let text = "is missing; give the share that goes, such as 0.5";
+            let budget = step.has("at_most");
+            let at_most: Option<Vec<f64>> = step.list("at_most", m);
+            if at_most.as_ref().is_some_and(Vec::is_empty) {
+                let text = "the list is empty; give at least one value";
+                m.refuse(&step.span_of("at_most"), step.path("at_most"), text);
+            }
+            let at_most = at_most.unwrap_or_default();
+            if !step.has("share") && !budget && !may_lack_share {
+                let text = "is missing; give the share that goes, such as 0.5, or what stays as \
+                            at_most";
                 m.refuse(&step.span(), step.path("share"), text);
+            }
+            if step.has("share") && budget {
+                let text = "stands beside share; give one of the two";
+                m.refuse(&step.span_of("at_most"), step.path("at_most"), text);
             }
             // What can be left out stands for what fits.
             let (share, importance) = match unit {
@@ -136,7 +149,12 @@ fn read_step(step: &mut Table, m: &mut Mistakes) -> Option<StepSpace> {
             StepSpace::Prune(PruneSpace {
                 unit,
                 of: step.parsed("of", m).unwrap_or(of),
-                share: step.list("share", m).unwrap_or_else(|| vec![share]),
+                share: match step.list("share", m) {
+                    Some(shares) => shares,
+                    None if at_most.is_empty() => vec![share],
+                    None => Vec::new(),
+                },
+                at_most,
                 importance: names(step, "importance", m).unwrap_or_else(|| vec![importance]),
                 rounds: step.list("rounds", m).unwrap_or_else(|| vec![1]),
                 epochs: step.list("epochs", m).unwrap_or_else(|| vec![1]),

@@ -44,7 +44,11 @@ pub fn check_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
                 errors.check(&at("feature_weight"), &s.feature_weight, weight, text);
             }
             StepSpace::Prune(s) => {
-                errors.check(&at("share"), &s.share, share.0, share.1);
+                if s.at_most.is_empty() {
+                    errors.check(&at("share"), &s.share, share.0, share.1);
+                } else {
+                    errors.check(&at("at_most"), &s.at_most, |v| *v > 0.0, "a number above 0");
+                }
                 errors.check(&at("importance"), &s.importance, |_| true, "");
                 let rounds = |v: &u32| (1..=100).contains(v);
                 errors.check(&at("rounds"), &s.rounds, rounds, "a number from 1 to 100");
@@ -143,7 +147,11 @@ pub fn check_recorded_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
                 errors.check_recorded(&at("feature_weight"), &s.feature_weight, finite);
             }
             StepSpace::Prune(s) => {
-                errors.check_recorded(&at("share"), &s.share, share);
+                if s.at_most.is_empty() {
+                    errors.check_recorded(&at("share"), &s.share, share);
+                } else {
+                    errors.check_recorded(&at("at_most"), &s.at_most, |v| *v > 0.0);
+                }
                 errors.check_recorded(&at("importance"), &s.importance, |_| true);
                 errors.check_recorded(&at("rounds"), &s.rounds, |v| (1..=100).contains(v));
                 errors.check_recorded(&at("epochs"), &s.epochs, count);
@@ -201,6 +209,13 @@ fn unsuited(space: &PruneSpace) -> Vec<(&'static str, String)> {
     };
     let mut mistakes = Vec::new();
     let mut push = |setting, text: String| mistakes.push((setting, text));
+    if !space.at_most.is_empty() {
+        let text = format!(
+            "channels and blocks only have such a budget; with granularity = \"{name}\" give the \
+             share that goes"
+        );
+        push("at_most", text);
+    }
     match (space.unit, space.of) {
         (_, Scope::Layer) | (PruneUnit::Weights, Scope::Parameters) => {}
         (PruneUnit::TwoOfFour, of) => push(
@@ -252,6 +267,14 @@ fn unsuited_to_channels(space: &PruneSpace) -> Vec<(&'static str, String)> {
         mistakes.push(("importance", text.to_owned()));
     }
     let fixed = matches!(space.of, Scope::Stage | Scope::Layer);
+    if fixed && !space.at_most.is_empty() {
+        let text = format!(
+            "a budget is one of the whole network, and of = \"{}\" is not; use \"channels\", \
+             \"macs\", \"parameters\", \"bytes\" or \"latency\"",
+            space.of
+        );
+        mistakes.push(("of", text));
+    }
     if fixed && space.multiple_of.contains(&Multiple::Auto) {
         let text = format!(
             "\"auto\" is measured, but with of = \"{}\" sizes have to follow from the recipe; use \
@@ -294,7 +317,9 @@ fn unsuited_to_blocks(space: &PruneSpace) -> Vec<(&'static str, String)> {
 /// The steps that remove channels after one that keeps two of four inputs: each with a sentence.
 /// The inputs that are left would make other groups of four, with three or four weights in some.
 fn regrouped(steps: &[StepSpace]) -> Vec<(usize, String)> {
-    let removes = |space: &PruneSpace| space.share.iter().any(|share| *share != 0.0);
+    let removes = |space: &PruneSpace| {
+        !space.at_most.is_empty() || space.share.iter().any(|share| *share != 0.0)
+    };
     let (mut mistakes, mut grouped) = (Vec::new(), None);
     for (i, step) in steps.iter().enumerate() {
         let StepSpace::Prune(space) = step else { continue };

@@ -143,6 +143,16 @@ pub enum Amount {
         /// How much of it.
         share: f64,
     },
+    /// Channels of the whole network or blocks go, as for a share of it, until no more than this is
+    /// left, or nothing else can go. A network that has no more already stays as it is.
+    AtMost {
+        /// Channels or blocks.
+        unit: PruneUnit,
+        /// Of what; for blocks not of channels.
+        counted: Counted,
+        /// How much of it stays, above 0; bytes, or milliseconds.
+        most: f64,
+    },
 }
 
 /// A training after the first.
@@ -249,6 +259,7 @@ impl Recipe {
                 Amount::Stage { .. } | Amount::Layer { .. } => true,
                 Amount::Network { share, .. } => share == 0.0,
                 Amount::Blocks { share, .. } => share == 0.0,
+                Amount::AtMost { .. } => false,
                 // They change no size.
                 Amount::Weights { .. } | Amount::TwoOfFour { .. } => true,
             },
@@ -262,7 +273,8 @@ impl Recipe {
 
     /// The steps that do something to this network, unpruned. With few channels, small shares
     /// round to none. What a pruning does after channels of the whole network have competed is not
-    /// known, so it counts as something.
+    /// known, so it counts as something. A pruning to a budget that the network keeps already is
+    /// among them, because it says so.
     pub fn passes(&self, graph: &Graph) -> Vec<&Step> {
         let (mut passes, mut graph) = (Vec::with_capacity(self.steps.len()), graph.clone());
         let mut estimated = false;
@@ -271,17 +283,17 @@ impl Recipe {
         for step in &self.steps {
             let acts = match step {
                 Step::Prune(pruning) => {
-                    let acts = if estimated {
+                    let removes = if estimated {
                         !pruning.amount.is_nothing()
                     } else {
                         pruning::removes(&graph, pruning)
                     };
-                    if acts && !estimated {
+                    if removes && !estimated {
                         estimated = pruning.amount.leaves_sizes_open();
                         graph = pruning::pruned(graph, pruning);
                     }
-                    removed = Some(removed == Some(true) || acts);
-                    acts
+                    removed = Some(removed == Some(true) || removes);
+                    removes || matches!(pruning.amount, Amount::AtMost { .. })
                 }
                 // One that is left out does not count as the last training.
                 Step::FineTune(_) if removed == Some(false) => false,
@@ -360,10 +372,25 @@ impl Amount {
             }
             // It has one round.
             Amount::TwoOfFour { share } => Amount::TwoOfFour { share: *share },
+            // The rounds are those of the share that it is of the network.
+            Amount::AtMost { .. } => self.clone(),
         }
     }
 
-    /// Whether every share is zero.
+    /// The same for a network that has `all` of what is counted: an amount that stays as the share
+    /// that goes, at least 0.
+    pub fn of_whole(&self, all: f64) -> Self {
+        let Amount::AtMost { unit, counted, most } = *self else { return self.clone() };
+        let share = if most < all { 1.0 - most / all } else { 0.0 };
+        match unit {
+            PruneUnit::Blocks => Amount::Blocks { counted, share },
+            PruneUnit::Channels | PruneUnit::Weights | PruneUnit::TwoOfFour => {
+                Amount::Network { counted, share }
+            }
+        }
+    }
+
+    /// Whether every share is zero. What stays at most says nothing about that.
     pub fn is_nothing(&self) -> bool {
         match self {
             Amount::Stage { shares } => shares.iter().all(|share| *share == 0.0),
@@ -372,25 +399,14 @@ impl Amount {
             | Amount::Weights { share, .. }
             | Amount::Blocks { share, .. }
             | Amount::TwoOfFour { share } => *share == 0.0,
-        }
-    }
-
-    /// The largest share that goes.
-    pub fn share(&self) -> f64 {
-        match self {
-            Amount::Stage { shares } => shares.iter().copied().fold(0.0, f64::max),
-            Amount::Layer { share }
-            | Amount::Network { share, .. }
-            | Amount::Weights { share, .. }
-            | Amount::Blocks { share, .. }
-            | Amount::TwoOfFour { share } => *share,
+            Amount::AtMost { .. } => false,
         }
     }
 
     /// Whether only the weights decide what stays of each layer.
     pub fn leaves_sizes_open(&self) -> bool {
         match self {
-            Amount::Network { .. } | Amount::Blocks { .. } => true,
+            Amount::Network { .. } | Amount::Blocks { .. } | Amount::AtMost { .. } => true,
             Amount::Stage { .. }
             | Amount::Layer { .. }
             | Amount::Weights { .. }
@@ -407,6 +423,7 @@ impl Amount {
             Amount::Weights { .. } => PruneUnit::Weights,
             Amount::TwoOfFour { .. } => PruneUnit::TwoOfFour,
             Amount::Blocks { .. } => PruneUnit::Blocks,
+            Amount::AtMost { unit, .. } => *unit,
         }
     }
 }
@@ -512,8 +529,8 @@ impl fmt::Debug for Quantizing {
     }
 }
 
-/// As in study files: `of`, and its `share`, or its `shares` by stage; and the `granularity` of
-/// single weights.
+/// As in study files: `of`, and its `share`, or its `shares` by stage, or what is left `at_most`;
+/// and the `granularity` of single weights and blocks.
 impl Serialize for Amount {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
@@ -548,6 +565,13 @@ impl Serialize for Amount {
                 map.serialize_entry("granularity", self.unit().name())?;
                 map.serialize_entry("of", counted.name())?;
                 map.serialize_entry("share", share)?;
+            }
+            Amount::AtMost { unit, counted, most } => {
+                if *unit != PruneUnit::Channels {
+                    map.serialize_entry("granularity", unit.name())?;
+                }
+                map.serialize_entry("of", counted.name())?;
+                map.serialize_entry("at_most", most)?;
             }
         }
         map.end()
@@ -610,6 +634,12 @@ impl fmt::Display for Pruning {
             Amount::TwoOfFour { .. } => f.write_str("2:4")?,
             Amount::Blocks { counted, share } => {
                 write!(f, "blocks with {}% of {counted}", percent(share))?;
+            }
+            Amount::AtMost { unit, counted, most } => {
+                if *unit == PruneUnit::Blocks {
+                    f.write_str("blocks ")?;
+                }
+                write!(f, "to {most} {}", counted.unit())?;
             }
         }
         let usual = match self.amount.unit() {

@@ -232,6 +232,21 @@ named!(Answers, "form of answers": Classes "classes", Values "values");
 named!(Course, "schedule": Linear "linear", Cosine "cosine");
 named!(Rounding, "rounding": Nearest "nearest", Adaround "adaround");
 
+impl Counted {
+    /// Whether only a measurement tells how much of it a network has.
+    pub fn is_measured(self) -> bool {
+        matches!(self, Counted::Bytes | Counted::Latency)
+    }
+
+    /// What numbers of it are numbers of.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Counted::Latency => "ms",
+            Counted::Channels | Counted::Macs | Counted::Parameters | Counted::Bytes => self.name(),
+        }
+    }
+}
+
 impl Precision {
     /// Bytes of one stored weight.
     pub fn weight_bytes(self) -> u64 {

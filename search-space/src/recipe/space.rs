@@ -89,8 +89,11 @@ pub struct PruneSpace {
     pub unit: PruneUnit,
     /// What the shares are of.
     pub of: Scope,
-    /// Shares that go. By stage, there is one choice for each stage.
+    /// Shares that go. By stage, there is one choice for each stage. Empty if it is said what
+    /// stays at most.
     pub share: Vec<f64>,
+    /// How much of the network stays at most; empty if shares go.
+    pub at_most: Vec<f64>,
     /// Criteria.
     pub importance: Vec<Importance>,
     /// Numbers of rounds.
@@ -443,6 +446,12 @@ impl RecipeSpace {
                         unit: PruneUnit::Weights | PruneUnit::TwoOfFour,
                         ..
                     }) => None,
+                    // How much goes depends on the network, so one stands for all.
+                    StepSpace::Prune(prune) if !prune.at_most.is_empty() => {
+                        let counted = network_wide(prune.of).unwrap_or(Counted::Macs);
+                        let (unit, most) = (prune.unit, prune.at_most[0]);
+                        Some(Pruning::by_norm(Amount::AtMost { unit, counted, most }))
+                    }
                     StepSpace::Prune(prune) if prune.unit == PruneUnit::Blocks => {
                         let counted = network_wide(prune.of).unwrap_or(Counted::Macs);
                         let share = pick(&prune.share);
@@ -572,23 +581,12 @@ impl StepSpace {
                 (learns || copies).then_some(Step::Distil(all))
             }
             StepSpace::Prune(space) => {
-                let mut share = || settings.ask("share", &space.share, true);
-                let amount = match (space.unit, network_wide(space.of), space.of) {
-                    (PruneUnit::TwoOfFour, ..) => Amount::TwoOfFour { share: share() },
-                    (PruneUnit::Weights, whole, _) => Amount::Weights {
-                        among: if whole.is_some() { Among::Network } else { Among::Layer },
-                        share: share(),
-                    },
-                    (PruneUnit::Blocks, whole, _) => {
-                        Amount::Blocks { counted: whole.unwrap_or(Counted::Macs), share: share() }
+                let amount = match settings.if_any("at_most", &space.at_most, true) {
+                    Some(most) => {
+                        let counted = network_wide(space.of).unwrap_or(Counted::Macs);
+                        Amount::AtMost { unit: space.unit, counted, most }
                     }
-                    (PruneUnit::Channels, Some(counted), _) => {
-                        Amount::Network { counted, share: share() }
-                    }
-                    (PruneUnit::Channels, None, Scope::Stage) => {
-                        Amount::Stage { shares: stages.next().expect("a list for each") }
-                    }
-                    (PruneUnit::Channels, None, _) => Amount::Layer { share: share() },
+                    None => space.of_share(stages, || settings.ask("share", &space.share, true)),
                 };
                 let on = removes(&amount, network);
                 let importance = settings.ask("importance", &space.importance, on);
@@ -637,6 +635,31 @@ impl StepSpace {
                 let quantizing = space.take(on, has_clusters(before), network, settings);
                 on.then_some(Step::Quantize(quantizing))
             }
+        }
+    }
+}
+
+impl PruneSpace {
+    /// With a share that goes.
+    fn of_share(
+        &self,
+        stages: &mut impl Iterator<Item = Vec<f64>>,
+        mut share: impl FnMut() -> f64,
+    ) -> Amount {
+        match (self.unit, network_wide(self.of), self.of) {
+            (PruneUnit::TwoOfFour, ..) => Amount::TwoOfFour { share: share() },
+            (PruneUnit::Weights, whole, _) => Amount::Weights {
+                among: if whole.is_some() { Among::Network } else { Among::Layer },
+                share: share(),
+            },
+            (PruneUnit::Blocks, whole, _) => {
+                Amount::Blocks { counted: whole.unwrap_or(Counted::Macs), share: share() }
+            }
+            (PruneUnit::Channels, Some(counted), _) => Amount::Network { counted, share: share() },
+            (PruneUnit::Channels, None, Scope::Stage) => {
+                Amount::Stage { shares: stages.next().expect("a list for each") }
+            }
+            (PruneUnit::Channels, None, _) => Amount::Layer { share: share() },
         }
     }
 }
@@ -726,7 +749,8 @@ fn removes(amount: &Amount, network: &impl Outline) -> bool {
         | Amount::Network { .. }
         | Amount::Weights { .. }
         | Amount::TwoOfFour { .. }
-        | Amount::Blocks { .. } => !amount.is_nothing(),
+        | Amount::Blocks { .. }
+        | Amount::AtMost { .. } => !amount.is_nothing(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Recipes of steps in a space of staged networks.
 
+mod budgets;
+
 use std::collections::HashSet;
 
 use super::*;
@@ -15,6 +17,7 @@ fn prune(of: Scope, share: &[f64]) -> PruneSpace {
         unit: PruneUnit::Channels,
         of,
         share: share.to_vec(),
+        at_most: Vec::new(),
         importance: vec![Importance::L1],
         rounds: vec![1],
         epochs: vec![1],
@@ -211,6 +214,8 @@ fn the_texts_of_recipes_are_explained() {
     let shrinking = FineTuning { shrink, shrink_by, ..FineTuning::of(Some(5)) };
     let values = Distillation { answers: Answers::Values, ..Distillation::of_answers(0.5, 4.0) };
     let whole = |counted| step(Amount::Network { counted, share: 0.3 });
+    let unit = PruneUnit::Channels;
+    let to = |counted, most| step(Amount::AtMost { unit, counted, most });
     let tuning = FineTuning::of;
     for (step, text) in [
         (step(Amount::Stage { shares: vec![0.2, 0.4] }), "prune 20/40%"),
@@ -220,6 +225,8 @@ fn the_texts_of_recipes_are_explained() {
         (weights(Among::Network), "prune 50% of weights"),
         (step(Amount::TwoOfFour { share: 0.5 }), "prune 2:4"),
         (Step::Prune(blocks), "prune blocks with 50% of macs rewound"),
+        (to(Counted::Macs, 6e6), "prune to 6000000 macs"),
+        (to(Counted::Latency, 1.5), "prune to 1.5 ms"),
         (Step::Prune(fast), "prune 30% of latency to fast multiples"),
         (Step::FineTune(shrinking), "tune 5 shrink scales x0.001"),
         (Step::Cluster(Clustering { clusters: 32 }), "cluster 32"),

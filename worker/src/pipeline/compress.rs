@@ -22,6 +22,7 @@ use edgesmith_train::{Checkpoint, SoftTargets, Trained, settled};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use self::measured::Goal;
 use super::hopeless;
 use super::run::{Pass, Phase, Quantized, Run};
 
@@ -70,6 +71,8 @@ pub struct Passes<'a> {
     clustered: bool,
     /// What the pass says beside its name.
     note: Option<String>,
+    /// Whether the prunings since the last training removed anything; `None` if there were none.
+    removed: Option<bool>,
 }
 
 /// The first training of a network, for trainings that go back to it.
@@ -137,7 +140,7 @@ impl<'a> Passes<'a> {
     ) -> Self {
         let Trained { weights, images_seen, .. } = trained;
         let (stale, teacher, trainings) = (false, None, 0);
-        let (clustered, note) = (false, None);
+        let (clustered, note, removed) = (false, None, None);
         Self {
             run,
             number,
@@ -154,6 +157,7 @@ impl<'a> Passes<'a> {
             early,
             clustered,
             note,
+            removed,
         }
     }
 
@@ -171,17 +175,16 @@ impl<'a> Passes<'a> {
             last = changes.or(last);
             match (pass, &mut quantized) {
                 (Step::Distil(distillation), _) => self.teacher = Some(*distillation),
-                (Step::Prune(pruning), _) => match (pruning.amount.unit(), &pruning.amount) {
-                    (PruneUnit::Channels, _) => self.prune(pruning)?,
-                    (PruneUnit::Blocks, Amount::Blocks { counted, .. }) => {
-                        self.prune_blocks(pruning, *counted)?;
-                    }
-                    (PruneUnit::Weights | PruneUnit::TwoOfFour | PruneUnit::Blocks, _) => {
-                        self.prune_weights(pruning)?;
-                    }
-                },
-                (Step::FineTune(tuning), _) => self.fine_tune(*tuning)?,
-                (Step::Cluster(clustering), _) => self.cluster(*clustering)?,
+                (Step::Prune(pruning), _) => self.remove(pruning)?,
+                (Step::FineTune(_), _) if self.removed == Some(false) => {}
+                (Step::FineTune(tuning), _) => {
+                    self.removed = None;
+                    self.fine_tune(*tuning)?;
+                }
+                (Step::Cluster(clustering), _) => {
+                    self.removed = None;
+                    self.cluster(*clustering)?;
+                }
                 (Step::Quantize(quantizing), _) => quantized = Some(self.quantize(quantizing)?),
                 (Step::QuantizeAwareTrain(tuning), Some(quantized)) => {
                     self.train_quantized(*tuning, quantized)?;
@@ -208,6 +211,7 @@ impl<'a> Passes<'a> {
         let (name, trains) = match pass {
             Step::Distil(_) => return None,
             Step::Prune(pruning) => ("prune", pruning.trainings() > 0 && pruning.epochs > 0),
+            Step::FineTune(_) if self.removed == Some(false) => return None,
             Step::FineTune(tuning) => ("fine-tune", self.epochs_of(*tuning) > 0),
             Step::Cluster(_) => ("cluster", false),
             Step::Quantize(_) => ("quantize", false),
@@ -325,7 +329,41 @@ impl<'a> Passes<'a> {
         Ok(())
     }
 
-    fn prune(&mut self, pruning: &Pruning) -> Result<(), AttemptError> {
+    /// Carries out a pruning. It leaves a network as it is that keeps the budget already.
+    fn remove(&mut self, pruning: &Pruning) -> Result<(), AttemptError> {
+        let mut goal = None;
+        let mut pruning = pruning.clone();
+        if let Amount::AtMost { counted, most, .. } = pruning.amount {
+            self.renew_statistics()?;
+            let before = self.amount(counted, &self.graph, &self.weights)?;
+            let budget = Goal { counted, before, most: Some(most) };
+            if budget.is_met(before) {
+                self.note = Some(format!(" not needed: {}", budget.kept(before)));
+                self.removed = Some(self.removed == Some(true));
+                return Ok(());
+            }
+            pruning.amount = pruning.amount.of_whole(before);
+            goal = Some(budget);
+        }
+        self.removed = Some(true);
+        match (pruning.amount.unit(), &pruning.amount) {
+            (PruneUnit::Channels, _) => self.prune(&pruning, goal),
+            (PruneUnit::Blocks, Amount::Blocks { counted, .. }) => {
+                let goal = match goal {
+                    Some(goal) => goal,
+                    None => self.goal(*counted)?,
+                };
+                self.prune_blocks(&pruning, goal)
+            }
+            (PruneUnit::Weights | PruneUnit::TwoOfFour | PruneUnit::Blocks, _) => {
+                self.prune_weights(&pruning)
+            }
+        }
+    }
+
+    /// `goal` is what the pruning says of it; `None` if that is said of nothing but what is
+    /// measured.
+    fn prune(&mut self, pruning: &Pruning, goal: Option<Goal>) -> Result<(), AttemptError> {
         let whole = self.graph.clone();
         let groups = whole.channels();
         let least = least_kept(&groups);
@@ -335,16 +373,21 @@ impl<'a> Passes<'a> {
             Multiple::Of(multiple) => multiple,
             Multiple::Auto => self.run.fast_multiple()?,
         } as usize;
-        let measured = match &pruning.amount {
-            Amount::Network { counted, .. } => {
-                let before = self.run.measured(*counted, &whole, &self.weights)?;
-                before.map(|before| (*counted, before))
+        let goal = match (&pruning.amount, goal) {
+            (_, Some(goal)) => Some(goal),
+            (Amount::Network { counted, .. }, None) if counted.is_measured() => {
+                Some(self.goal(*counted)?)
             }
-            Amount::Stage { .. }
-            | Amount::Layer { .. }
-            | Amount::Weights { .. }
-            | Amount::TwoOfFour { .. }
-            | Amount::Blocks { .. } => None,
+            (
+                Amount::Stage { .. }
+                | Amount::Layer { .. }
+                | Amount::Network { .. }
+                | Amount::Weights { .. }
+                | Amount::TwoOfFour { .. }
+                | Amount::Blocks { .. }
+                | Amount::AtMost { .. },
+                None,
+            ) => None,
         };
         for round in 1..=pruning.rounds {
             self.note_round(round, pruning);
@@ -365,15 +408,14 @@ impl<'a> Passes<'a> {
                 }
                 Amount::Network { counted, share } => {
                     let least: Vec<usize> = origin.iter().map(|&group| least[group]).collect();
-                    match (counted_in(*counted, &whole), measured) {
+                    match (counted_in(*counted, &whole), goal) {
                         (Some((resource, all)), _) => {
                             let budget = (resource, (1.0 - share) * all as f64);
                             let (graph, importance) = (&self.graph, &importance);
                             kept_within(graph, &channels, importance, budget, &least, multiple)
                         }
-                        (None, Some((counted, all))) => {
-                            let most = (1.0 - share) * all;
-                            let budget = (counted, most);
+                        (None, Some(Goal { counted, before, .. })) => {
+                            let budget = (counted, (1.0 - share) * before);
                             self.kept_measured(&channels, &importance, budget, &least, multiple)?
                         }
                         (None, None) => return Err(hopeless("a budget was not measured")),
@@ -382,6 +424,7 @@ impl<'a> Passes<'a> {
                 Amount::Weights { .. } | Amount::TwoOfFour { .. } | Amount::Blocks { .. } => {
                     unreachable!("single weights and blocks are removed elsewhere")
                 }
+                Amount::AtMost { .. } => unreachable!("it is a share of this network"),
             };
             let cut = cut_to(&self.graph, &channels, &importance, &kept);
             self.masks = self.masks.take().map(|masks| masks.cut(&self.graph, &cut));
@@ -391,10 +434,9 @@ impl<'a> Passes<'a> {
             origin = origins(&channels, &cut).into_iter().map(|group| origin[group]).collect();
             self.graph = cut.graph;
             self.stale = true;
-            if let Some((counted, before)) = measured {
-                let now = self.run.measured(counted, &self.graph, &self.weights)?;
-                let now = now.unwrap_or(before);
-                self.note = Some(format!(" to {}", measured::said(counted, now, before)));
+            if let Some(goal) = goal {
+                let now = self.amount(goal.counted, &self.graph, &self.weights)?;
+                self.note = Some(format!(" to {}", goal.said(now)));
             }
             if pruning.multiple_of == Multiple::Auto {
                 let note = self.note.take().unwrap_or_default();
@@ -471,7 +513,8 @@ impl<'a> Passes<'a> {
                 Amount::Stage { .. }
                 | Amount::Layer { .. }
                 | Amount::Network { .. }
-                | Amount::Blocks { .. } => {
+                | Amount::Blocks { .. }
+                | Amount::AtMost { .. } => {
                     unreachable!("channels and blocks are removed elsewhere")
                 }
             };
@@ -593,15 +636,13 @@ const NO_WAY_BACK: &str = "rewind = \"weights\" goes back to weights of the firs
 
 /// What is counted, and how much of it a network has; `None` for what is measured.
 fn counted_in(counted: Counted, graph: &Graph) -> Option<(Resource, u64)> {
-    Some(match counted {
-        Counted::Macs => (Resource::Macs, graph.cost().macs),
-        Counted::Parameters => (Resource::Parameters, graph.cost().parameters),
-        Counted::Channels => {
-            let free = graph.group_sizes().into_iter().filter(|group| !group.fixed);
-            (Resource::Channels, free.map(|group| group.channels as u64).sum())
-        }
+    let resource = match counted {
+        Counted::Macs => Resource::Macs,
+        Counted::Parameters => Resource::Parameters,
+        Counted::Channels => Resource::Channels,
         Counted::Bytes | Counted::Latency => return None,
-    })
+    };
+    pruning::count(graph, counted).map(|all| (resource, all))
 }
 
 /// For each group of channels of a network that was cut, the group before that it is left of. They

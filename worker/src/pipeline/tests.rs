@@ -13,6 +13,7 @@ use edgesmith_train::{Memory, safetensors};
 
 use super::*;
 
+mod budgets;
 mod memory;
 mod own_network;
 mod prune;

@@ -205,7 +205,12 @@ pub(super) enum StepDocument {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         granularity: Option<String>,
         of: String,
+        /// Absent where it is said what stays.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         share: Vec<f64>,
+        /// Absent where shares go, as before anything else could be said.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        at_most: Vec<f64>,
         importance: Vec<String>,
         rounds: Vec<u32>,
         epochs: Vec<u32>,

@@ -290,6 +290,18 @@ of = "latency"
 share = 0.5
 "#;
 
+/// Budgets that say what stays.
+const BUDGETS: &str = r#"[[recipe.steps]]
+pass = "prune"
+granularity = "blocks"
+at_most = 90_000
+[[recipe.steps]]
+pass = "prune"
+of = "latency"
+at_most = [0.5, 1.25]
+importance = ["taylor", "l2"]
+"#;
+
 /// A study with steps in place of the lists of its recipe.
 fn stepped(text: String, fp32: &str, mixed: &str) -> String {
     let steps = STEPS.replace("FP32", &format!("{fp32:?}")).replace("MIXED", &format!("{mixed:?}"));
@@ -390,6 +402,7 @@ fn studies() -> Vec<(&'static str, String)> {
         ("distil-features", with_steps(&of("name = \"random\""), FEATURES)),
         ("distil-values", with_steps(&of("name = \"random\""), VALUES)),
         ("prune-measured", with_steps(&of("name = \"random\""), MEASURED)),
+        ("prune-budgets", with_steps(&of("name = \"random\""), BUDGETS)),
         ("teacher-several", taught(SEVERAL)),
         ("idx", source(idx)),
         ("cifar10", source("source = \"cifar10\", directory = \"d\", train_limit = 500")),

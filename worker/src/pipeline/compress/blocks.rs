@@ -5,14 +5,14 @@ use edgesmith_common::{AttemptError, Purpose};
 use edgesmith_edge_runtime::{Model, Session};
 use edgesmith_graph::{Graph, Weights};
 use edgesmith_search_space::{
-    Counted, Importance, Pruning, ResidualBlock, leave_out, residual_blocks,
+    Amount, Counted, Importance, Pruning, ResidualBlock, leave_out, residual_blocks,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::super::hopeless;
 use super::super::run::Run;
-use super::measured::{broken, said};
+use super::measured::{Goal, broken};
 use super::{Passes, counted_in};
 use crate::evaluate::{each_image, size};
 
@@ -21,13 +21,15 @@ impl Passes<'_> {
     pub(super) fn prune_blocks(
         &mut self,
         pruning: &Pruning,
-        counted: Counted,
+        goal: Goal,
     ) -> Result<(), AttemptError> {
-        let all = self.amount(counted, &self.graph, &self.weights)?;
+        let Goal { counted, before: all, .. } = goal;
         for round in 1..=pruning.rounds {
             self.note_round(round, pruning);
             self.renew_statistics()?;
-            let share = pruning.amount.after(round, pruning.rounds).share();
+            let Amount::Blocks { share, .. } = pruning.amount.after(round, pruning.rounds) else {
+                unreachable!("others are removed elsewhere")
+            };
             let most = (1.0 - share) * all;
             let blocks = residual_blocks(&self.graph);
             let order = self.ranked(&blocks, pruning.importance)?;
@@ -52,10 +54,16 @@ impl Passes<'_> {
                 }
                 break;
             }
-            self.note = Some(format!(" to {}", said(counted, left, all)));
+            self.note = Some(format!(" to {}", goal.said(left)));
             self.train_after(round, pruning)?;
         }
         Ok(())
+    }
+
+    /// What the network has now of what goes.
+    pub(super) fn goal(&self, counted: Counted) -> Result<Goal, AttemptError> {
+        let before = self.amount(counted, &self.graph, &self.weights)?;
+        Ok(Goal { counted, before, most: None })
     }
 
     /// What a network has of something, counted or measured.

@@ -122,13 +122,45 @@ fn around(width: u32) -> Result<Graph, GraphError> {
     b.finish(&[classes])
 }
 
-/// What a measured budget came to, for people: `0.651 of 1.302 ms`.
-pub(super) fn said(counted: Counted, now: f64, before: f64) -> String {
-    match counted {
-        Counted::Latency => format!("{now:.3} of {before:.3} ms"),
-        Counted::Bytes => format!("{now:.0} of {before:.0} bytes"),
-        Counted::Channels | Counted::Macs | Counted::Parameters => {
-            format!("{now:.0} of {before:.0} {counted}")
+/// What a pruning is to make smaller, for what the stage says of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Goal {
+    pub counted: Counted,
+    /// How much of it the network had.
+    pub before: f64,
+    /// How much of it may be left, where the recipe says that and not a share.
+    pub most: Option<f64>,
+}
+
+impl Goal {
+    /// Whether no more than what may be left is.
+    pub fn is_met(&self, now: f64) -> bool {
+        // A share of a whole number may be a little more than the number that is meant.
+        self.most.is_none_or(|most| now <= most * (1.0 + 1e-9))
+    }
+
+    /// What came of it, for people: `0.651 of 1.302 ms`; if too much is left, how much may be, too.
+    pub fn said(&self, now: f64) -> String {
+        let unit = self.counted.unit();
+        let text = format!("{} of {} {unit}", self.number(now), self.number(self.before));
+        match self.most {
+            Some(most) if !self.is_met(now) => format!("{text}, above {most}"),
+            Some(_) | None => text,
+        }
+    }
+
+    /// That nothing had to go: `1.302 of at most 2 ms`.
+    pub fn kept(&self, now: f64) -> String {
+        let most = self.most.unwrap_or(self.before);
+        format!("{} of at most {most} {}", self.number(now), self.counted.unit())
+    }
+
+    fn number(&self, number: f64) -> String {
+        match self.counted {
+            Counted::Latency => format!("{number:.3}"),
+            Counted::Bytes | Counted::Channels | Counted::Macs | Counted::Parameters => {
+                format!("{number:.0}")
+            }
         }
     }
 }
