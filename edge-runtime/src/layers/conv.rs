@@ -24,10 +24,10 @@ pub struct FloatConv {
 pub struct IntConv {
     /// Shape, weights and biases. Biases are at scale `input scale * weight scale`.
     pub conv: Conv<i8, i32>,
-    /// Real number of one step of the weights of each output channel. The engine does not use it;
-    /// empty if it is not known.
+    /// Real number of one step of the weights of each output channel, or one for all. The engine
+    /// does not use it; empty if it is not known.
     pub weight_scale: Vec<f32>,
-    /// One per output channel: `input scale * weight scale / output scale`.
+    /// One per output channel, or one for all: `input scale * weight scale / output scale`.
     pub requantize: Vec<Requantization>,
     /// Lowest and highest output byte.
     pub clamp: (u8, u8),
@@ -147,6 +147,14 @@ impl Prepared for fp32::PreparedDepthwise {
     }
 }
 
+impl IntConv {
+    /// A factor for each output channel.
+    #[must_use]
+    pub fn factors(&self) -> Vec<Requantization> {
+        of_each(&self.requantize, self.conv.out_channels)
+    }
+}
+
 impl Settings for IntConv {
     const CODE: u8 = 2;
     const NAME: &'static str = "convolution in integers";
@@ -190,7 +198,7 @@ impl Settings for IntConv {
 
     fn prepare(&self, site: &Site) -> Box<dyn Prepared> {
         let [zero_point, output_zero] = [site.inputs[0].element, site.output.element].map(zero);
-        let rescale = Rescale::new(&self.requantize, site.rounding, output_zero, self.clamp);
+        let rescale = Rescale::new(&self.factors(), site.rounding, output_zero, self.clamp);
         let (isa, conv) = (site.isa, &self.conv);
         match conv.way(&site.inputs[0].shape) {
             Way::Dense(geometry) => {
@@ -355,12 +363,29 @@ pub(super) fn check_rescale(
     clamp: (u8, u8),
 ) -> Result<(), Problem> {
     if !weight_scale.is_empty() {
-        check_size("the weight scale", u64::from(out_channels), weight_scale.len())?;
+        check_each("the weight scale", out_channels, weight_scale.len())?;
     }
     weight_scale.iter().try_for_each(|&scale| check_number("the weight scale", scale, true))?;
-    check_size("the requantization", u64::from(out_channels), requantize.len())?;
+    check_each("the requantization", out_channels, requantize.len())?;
     requantize.iter().try_for_each(|&factor| check_factor(factor))?;
     check_clamp(clamp)
+}
+
+/// Checks that there is one for each output channel, or one for all.
+pub(super) fn check_each(
+    what: &'static str,
+    out_channels: u32,
+    found: usize,
+) -> Result<(), Problem> {
+    if found == 1 { Ok(()) } else { check_size(what, u64::from(out_channels), found) }
+}
+
+/// One for each output channel, where there may be one for all.
+pub(super) fn of_each<T: Copy>(values: &[T], out_channels: u32) -> Vec<T> {
+    match values {
+        [one] => vec![*one; out_channels as usize],
+        each => each.to_vec(),
+    }
 }
 
 /// Checks the numbers of channels of a convolution.

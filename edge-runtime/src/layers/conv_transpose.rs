@@ -1,6 +1,6 @@
 //! Transposed convolution: each input is spread over the outputs under the kernel.
 
-use super::conv::{Activation, check_channels, check_rescale, check_weights, zero};
+use super::conv::{Activation, check_channels, check_rescale, check_weights, of_each, zero};
 use super::prelude::*;
 use super::window::shape_of;
 use crate::file::{Number, Tensor};
@@ -23,9 +23,10 @@ pub struct FloatConvTranspose {
 pub struct IntConvTranspose {
     /// Shape, weights and biases.
     pub conv: ConvTranspose<i8, i32>,
-    /// Real number of one step of the weights of each output channel; empty if it is not known.
+    /// Real number of one step of the weights of each output channel, or one for all; empty if it is
+    /// not known.
     pub weight_scale: Vec<f32>,
-    /// One per output channel: `input scale * weight scale / output scale`.
+    /// One per output channel, or one for all: `input scale * weight scale / output scale`.
     pub requantize: Vec<Requantization>,
     /// Lowest and highest output byte.
     pub clamp: (u8, u8),
@@ -111,6 +112,14 @@ impl Prepared for PreparedFloat {
     }
 }
 
+impl IntConvTranspose {
+    /// A factor for each output channel.
+    #[must_use]
+    pub fn factors(&self) -> Vec<Requantization> {
+        of_each(&self.requantize, self.conv.out_channels)
+    }
+}
+
 impl Settings for IntConvTranspose {
     const CODE: u8 = 4;
     const NAME: &'static str = "transposed convolution in integers";
@@ -142,7 +151,7 @@ impl Settings for IntConvTranspose {
 
     fn prepare(&self, site: &Site) -> Box<dyn Prepared> {
         let [zero_point, output_zero] = [site.inputs[0].element, site.output.element].map(zero);
-        let rescale = Rescale::new(&self.requantize, site.rounding, output_zero, self.clamp);
+        let rescale = Rescale::new(&self.factors(), site.rounding, output_zero, self.clamp);
         Box::new(PreparedInt { conv: self.conv.grouped(site), zero_point, rescale })
     }
 }

@@ -1,6 +1,6 @@
 //! Fully connected layers.
 
-use super::conv::zero;
+use super::conv::{check_each, of_each, zero};
 use super::prelude::*;
 use crate::file::{Number, Tensor};
 use crate::kernels::fp32::{self, float_linear};
@@ -16,7 +16,7 @@ pub type FloatLinear = Linear<f32, f32>;
 pub struct IntLinear {
     /// Shape, weights and biases. Biases are at scale `input scale * weight scale`.
     pub linear: Linear<i8, i32>,
-    /// `input scale * weight scale[c]` per output.
+    /// `input scale * weight scale[c]` per output, or one for all.
     pub logit_scale: Vec<f32>,
 }
 
@@ -71,6 +71,14 @@ impl Prepared for fp32::PreparedLinear {
     }
 }
 
+impl IntLinear {
+    /// A scale for each output.
+    #[must_use]
+    pub fn scales(&self) -> Vec<f32> {
+        of_each(&self.logit_scale, self.linear.out_features)
+    }
+}
+
 impl Settings for IntLinear {
     const CODE: u8 = 6;
     const NAME: &'static str = "linear in integers";
@@ -91,7 +99,7 @@ impl Settings for IntLinear {
         floats(&[], element)?;
         let Self { linear, logit_scale } = self;
         let shape = linear.vector(&input)?;
-        check_size("the logit scale", u64::from(linear.out_features), logit_scale.len())?;
+        check_each("the logit scale", linear.out_features, logit_scale.len())?;
         for &value in logit_scale {
             check_number("the logit scale", value, false)?;
         }
@@ -106,9 +114,9 @@ impl Settings for IntLinear {
     fn prepare(&self, site: &Site) -> Box<dyn Prepared> {
         let Value { shape, element, .. } = site.inputs[0];
         let (channels, positions) = (shape.channels() as usize, shape.positions());
-        let Self { linear, logit_scale } = self;
+        let (linear, scales) = (&self.linear, &self.scales());
         let zero_point = zero(element);
-        Box::new(int8::PreparedLinear::new(linear, logit_scale, zero_point, channels, positions))
+        Box::new(int8::PreparedLinear::new(linear, scales, zero_point, channels, positions))
     }
 }
 

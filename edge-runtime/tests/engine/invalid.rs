@@ -176,7 +176,8 @@ fn invalid_convolutions_are_refused() {
     );
     assert!(said(&|layer| layer.conv.bias.push(1)).starts_with("the bias has 5"));
     assert!(said(&|layer| layer.requantize.clear()).starts_with("the requantization has 0"));
-    assert!(said(&|layer| layer.weight_scale.truncate(1)).starts_with("the weight scale has 1"));
+    assert!(said(&|layer| layer.weight_scale.truncate(2)).starts_with("the weight scale has 2"));
+    assert!(said(&|layer| layer.requantize.truncate(3)).starts_with("the requantization has 3"));
     assert_eq!(said(&|layer| layer.conv.in_channels = 3), "it needs 3 channels, but value 0 has 2");
     assert_eq!(
         said(&|layer| layer.conv.groups = 3),

@@ -7,6 +7,7 @@ mod invalid;
 mod layers;
 mod leveled;
 mod models;
+mod one_for_all;
 mod reference;
 mod session;
 mod test_vectors;

@@ -268,9 +268,10 @@ impl Lifting {
                 self.layer(layer, inputs[0], float_clip(*activation))?;
             }
             edge::Layer::IntConvTranspose(layer) => {
-                let edge::IntConvTranspose { conv, requantize, clamp, .. } = layer;
+                let edge::IntConvTranspose { conv, clamp, .. } = layer;
                 let clip = self.layer_clip(*clamp, quantization(node.output))?;
-                let units = requantize.iter().map(|&factor| Unit::of_factor(factor, output));
+                let factors = layer.factors().into_iter();
+                let units = factors.map(|factor| Unit::of_factor(factor, output));
                 let (op, weight_shape) = transposed_geometry(conv);
                 let numbers = (&conv.weight[..], &conv.bias[..]);
                 let layer = self.reals(op, weight_shape, numbers, units, scales[0])?;
@@ -283,12 +284,13 @@ impl Lifting {
                 let op = Op::from(Linear);
                 self.layer(Layer { op, weight_shape, weight, bias, scales: None }, input, None)?;
             }
-            edge::Layer::IntLinear(edge::IntLinear { linear, logit_scale }) => {
+            edge::Layer::IntLinear(layer) => {
+                let edge::IntLinear { linear, logit_scale } = layer;
                 if logit_scale.iter().any(|&scale| scale <= 0.0) {
                     return Err(LiftError::Scale { node: self.name() });
                 }
                 let input = self.vector(inputs[0])?;
-                let units = logit_scale.iter().map(|&scale| Unit::of_logit(scale));
+                let units = layer.scales().into_iter().map(Unit::of_logit);
                 let weight_shape = vec![linear.out_features, linear.in_features];
                 let (weight, bias) = (&linear.weight, &linear.bias);
                 let layer =

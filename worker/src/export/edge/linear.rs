@@ -4,7 +4,7 @@
 use edgesmith_edge_runtime as edge;
 use edgesmith_graph::{Linear, NodeId, Op};
 
-use super::{Integer, Lower, LowerError, Site};
+use super::{Integer, Lower, LowerError, Site, one_if_equal};
 
 impl Lower for Linear {
     fn float(&self, site: &Site<'_>) -> Result<edge::Layer, LowerError> {
@@ -22,7 +22,8 @@ impl Lower for Linear {
         let vector = site.input_shape().space().is_empty();
         if vector && site.clip.is_none() && is_last(site) {
             let input = site.input_scale(0);
-            let logit_scale = integers.scales.iter().map(|scale| (scale * input) as f32).collect();
+            let scales = integers.scales.iter().map(|scale| (scale * input) as f32).collect();
+            let logit_scale = one_if_equal(scales, |scale| scale.to_bits());
             let linear = layer(site, integers.weight, integers.bias);
             return Ok(Integer::Real(edge::IntLinear { linear, logit_scale }.into()));
         }

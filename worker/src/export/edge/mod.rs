@@ -683,12 +683,21 @@ struct Integers {
 }
 
 impl Integers {
-    /// The factors that make bytes of accumulators.
+    /// The factors that make bytes of accumulators: one per output channel, or one for all.
     fn requantize(&self, site: &Site<'_>) -> Result<Vec<edge::Requantization>, LowerError> {
         let (input, output) = (site.input_scale(0), site.output_scale()?);
         let factors = self.scales.iter().map(|scale| input * scale / output);
-        Ok(factors.map(edge::Requantization::from_real).collect())
+        let factors = factors.map(edge::Requantization::from_real).collect();
+        Ok(one_if_equal(factors, |factor| (factor.multiplier, factor.shift)))
     }
+}
+
+/// The numbers of all channels as the file has them: once, if all have the same bits.
+fn one_if_equal<T, B: PartialEq>(mut numbers: Vec<T>, bits: impl Fn(&T) -> B) -> Vec<T> {
+    if numbers.windows(2).all(|pair| bits(&pair[0]) == bits(&pair[1])) {
+        numbers.truncate(1);
+    }
+    numbers
 }
 
 /// The output byte for each input byte.

@@ -44,6 +44,55 @@ fn fewer_bits_make_smaller_files() {
     }
 }
 
+/// A model with a factor or scale for each channel where it has one for all, and whether it has one
+/// anywhere.
+fn for_each_channel(model: &Model) -> (Model, bool) {
+    let (mut each, mut any) = (model.clone(), false);
+    for node in &mut each.nodes {
+        match &mut node.layer {
+            edge::Layer::IntConv(layer) => {
+                any |= layer.requantize.len() < layer.factors().len();
+                layer.requantize = layer.factors();
+            }
+            edge::Layer::IntLinear(layer) => {
+                any |= layer.logit_scale.len() < layer.scales().len();
+                layer.logit_scale = layer.scales();
+            }
+            _ => {}
+        }
+    }
+    (each, any)
+}
+
+#[test]
+fn a_scale_for_each_layer_is_stored_once_and_computes_the_same() {
+    let train = step("quantize-aware-train", "epochs = 1");
+    for (bits, more) in [(8, ""), (8, &*train), (4, ""), (1, "")] {
+        let of = |granularity: &str| {
+            quantized(&format!("weight_bits = {bits}\ngranularity = \"{granularity}\""), more)
+        };
+        let (layer, bytes, _) = of("layer");
+        let (each, any) = for_each_channel(&layer);
+        assert!(any && bytes < each.counted_bytes() as f64, "{bits} bits");
+        assert!(layer.nodes.iter().all(|node| match &node.layer {
+            edge::Layer::IntConv(layer) => layer.requantize.len() == 1,
+            edge::Layer::IntLinear(layer) => layer.logit_scale.len() == 1,
+            _ => true,
+        }));
+        let [mut one, mut other] = [&layer, &each].map(|model| edge::Session::new(model).unwrap());
+        let input = layer.image().unwrap();
+        for seed in 0..20usize {
+            let image: Vec<u8> =
+                (0..input.bytes()).map(|i| (i * i * 7 + seed * 31) as u8).collect();
+            assert_eq!(one.run(&image).unwrap(), other.run(&image).unwrap());
+        }
+        // Channels have scales of their own, so all are listed.
+        let (channel, of_channel, _) = of("channel");
+        assert!(bytes < of_channel, "{bits} bits: {bytes} and {of_channel}");
+        assert_eq!(for_each_channel(&channel).0, channel);
+    }
+}
+
 #[test]
 fn what_is_no_integer_runs_in_fp32_or_by_reference() {
     let (int8, _, accuracy) = quantized("", "");

@@ -73,8 +73,8 @@ impl Lifting {
         layer: &edge::IntConv,
         [input, output]: [f64; 2],
     ) -> Result<Layer, LiftError> {
-        let edge::IntConv { conv, requantize, .. } = layer;
-        let units = requantize.iter().map(|&factor| Unit::of_factor(factor, output));
+        let conv = &layer.conv;
+        let units = layer.factors().into_iter().map(|factor| Unit::of_factor(factor, output));
         let (op, weight_shape) = geometry(conv);
         self.reals(op, weight_shape, (&conv.weight, &conv.bias), units, input)
     }
