@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use edgesmith_graph::{Graph, ValueId};
+use edgesmith_graph::{Graph, Role, ValueId};
 use edgesmith_search_space::{Features, last_layer};
 
 use super::TrainError;
@@ -92,7 +92,7 @@ impl Copied {
             Features::None => Vec::new(),
             Features::Attention => {
                 let mut start = 0;
-                let ends = stage_ends(graph);
+                let ends = copyable_ends(graph, features, "student")?;
                 let mut matched = Vec::new();
                 for size in &targets.maps {
                     let part = start..start + size[0] * size[1];
@@ -114,7 +114,7 @@ impl Copied {
                 vec![(classifier_input(graph).ok_or(TrainError::NoRelations)?, part)]
             }
             Features::Hints => {
-                let ends = stage_ends(graph);
+                let ends = copyable_ends(graph, features, "student")?;
                 let [_, rows, columns] = targets.hint.ok_or(TrainError::NoFeatures)?;
                 let same = |end: &&ValueId| space_of(graph, **end) == [rows, columns];
                 let Some(end) = ends.iter().find(same) else {
@@ -152,37 +152,45 @@ pub(super) struct Taught {
 /// # Errors
 /// If it has none of a kind that is needed.
 pub(super) fn taught(graph: &Graph, needed: &[Features]) -> Result<Taught, TrainError> {
-    let mut ends = Vec::new();
-    if needed.contains(&Features::Attention) {
-        ends = stage_ends(graph);
-        if ends.is_empty() {
-            let (student, teacher) = ("unknown sizes".to_owned(), sizes(&[]));
-            return Err(TrainError::NoAttention { student, teacher });
-        }
-    }
+    let ends = if needed.contains(&Features::Attention) {
+        copyable_ends(graph, Features::Attention, "teacher")?
+    } else {
+        Vec::new()
+    };
     let read = if needed.contains(&Features::Relations) {
         Some(classifier_input(graph).ok_or(TrainError::NoRelations)?)
     } else {
         None
     };
     let hint = if needed.contains(&Features::Hints) {
-        let ends = stage_ends(graph);
-        let none = || {
-            let (student, teacher) = ("unknown sizes".to_owned(), sizes(&[]));
-            TrainError::NoHint { student, teacher }
-        };
-        Some(*ends.get(ends.len() / 2).ok_or_else(none)?)
+        let ends = copyable_ends(graph, Features::Hints, "teacher")?;
+        Some(ends[ends.len() / 2])
     } else {
         None
     };
     Ok(Taught { ends, read, hint })
 }
 
-/// The values at the ends of stages that have rows and columns: of each size the last.
+/// The [`stage_ends`] of a network, of which there must be one.
+fn copyable_ends(
+    graph: &Graph,
+    features: Features,
+    network: &'static str,
+) -> Result<Vec<ValueId>, TrainError> {
+    let ends = stage_ends(graph);
+    if ends.is_empty() { Err(TrainError::NothingToCopy { features, network }) } else { Ok(ends) }
+}
+
+/// The values at the ends of stages that have rows and columns: of each size the last. Values that
+/// no trained weight has a part in do not count: they are the picture, which is the same for
+/// teacher and student.
 pub(super) fn stage_ends(graph: &Graph) -> Vec<ValueId> {
+    let learned = learned_values(graph);
     let mut ends: Vec<(u32, ValueId)> = Vec::new();
     for (_, node) in graph.nodes() {
-        let Some(stage) = node.place.stage else { continue };
+        let Some(stage) = node.place.stage.filter(|_| learned[node.output.index()]) else {
+            continue;
+        };
         ends.retain(|(other, _)| *other != stage);
         ends.push((stage, node.output));
     }
@@ -194,6 +202,16 @@ pub(super) fn stage_ends(graph: &Graph) -> Vec<ValueId> {
         }
     }
     sized
+}
+
+/// By value: whether it depends on a number that is trained.
+fn learned_values(graph: &Graph) -> Vec<bool> {
+    let mut learned = vec![false; graph.values().len()];
+    for (_, node) in graph.nodes() {
+        let own = node.parameters.iter().any(|id| graph.parameter(*id).role != Role::Constant);
+        learned[node.output.index()] = own || node.inputs.iter().any(|id| learned[id.index()]);
+    }
+    learned
 }
 
 /// What the layer that makes the classes reads.

@@ -258,6 +258,18 @@ pub enum TrainError {
         /// What this training needs; soft targets may have more views.
         expected: [usize; 3],
     },
+    /// No layer with weights leaves rows and columns.
+    #[error(
+        "features = \"{features}\" compares values with rows and columns that layers with weights \
+         make, but the {network} has none, and the picture that it reads does not count; use \
+         features = \"relations\", or leave features out"
+    )]
+    NothingToCopy {
+        /// As asked for.
+        features: Features,
+        /// The teacher or the student.
+        network: &'static str,
+    },
     /// No stage of the student ends in as many positions as one of the teacher.
     #[error(
         "features = \"attention\" compares the ends of stages that have equally many rows and \

@@ -1,11 +1,14 @@
 //! Tests of trainings that copy features of a teacher.
 
-use edgesmith_graph::Evaluator;
+use edgesmith_graph::{
+    Binary, BinaryFunction, Constant, Conv, Evaluator, Flatten, GlobalAveragePool, GraphBuilder,
+    Linear, Place, Role, Shape,
+};
 use edgesmith_search_space::Features;
 
 use super::*;
 use crate::backward::of_features;
-use crate::features::{Copied, attention, relations, stage_ends};
+use crate::features::{Copied, Taught, attention, relations, stage_ends, taught};
 use crate::hints::Regressor;
 
 const KINDS: [Features; 3] = [Features::Attention, Features::Relations, Features::Hints];
@@ -243,4 +246,49 @@ fn features_that_do_not_fit_are_refused_before_the_training() {
     let copying = memory.copying(&small, &[Features::Relations]);
     let error = copying.part(32, tight).unwrap_err().to_string();
     assert!(error.contains("batch normalisation or relations need as a whole"), "{error}");
+}
+
+/// A network that divides its picture by a constant, and then reads it as a whole or by a
+/// convolution. The division stands in a stage of its own size, as in files that normalise.
+fn dividing(convolves: bool) -> Graph {
+    let mut b = GraphBuilder::new();
+    let place = |stage| Place { stage, ..Place::default() };
+    let image = b.input("image", Shape::new(3, &[6, 6]).unwrap()).unwrap();
+    let by = b.parameter("by", &[1, 1, 1], Role::Constant).unwrap();
+    let by = b.node("by.value", Constant, &[], &[by], place(Some(0))).unwrap();
+    let divide = Binary { function: BinaryFunction::Divide };
+    let picture = b.node("divided", divide, &[image, by], &[], place(Some(0))).unwrap();
+    let (read, width) = if convolves {
+        let weight = b.parameter("conv.weight", &[4, 3, 3, 3], Role::Weight).unwrap();
+        let conv = Conv::dense(3, 2);
+        let conv = b.node("conv", conv, &[picture], &[weight], place(Some(1))).unwrap();
+        (b.node("pool", GlobalAveragePool, &[conv], &[], place(None)).unwrap(), 4)
+    } else {
+        (b.node("flat", Flatten, &[picture], &[], place(None)).unwrap(), 3 * 36)
+    };
+    let weight = b.parameter("fc.weight", &[3, width], Role::Weight).unwrap();
+    let classes = b.node("fc", Linear, &[read], &[weight], place(None)).unwrap();
+    b.finish(&[classes]).unwrap()
+}
+
+#[test]
+fn the_picture_itself_is_nothing_to_copy() {
+    let (flat, convolution) = (dividing(false), dividing(true));
+    for kind in [Features::Attention, Features::Hints] {
+        let error = taught(&flat, &[kind]).unwrap_err();
+        assert_eq!(error, TrainError::NothingToCopy { features: kind, network: "teacher" });
+        let targets =
+            FeatureTargets { maps: vec![[6, 6]], width: 0, hint: Some([3, 6, 6]), numbers: vec![] };
+        let error = Copied::of(&flat, kind, &targets).unwrap_err();
+        assert_eq!(error, TrainError::NothingToCopy { features: kind, network: "student" });
+        let said = error.to_string();
+        assert!(said.contains(&format!("features = \"{kind}\" compares")), "{said}");
+        assert!(said.ends_with("use features = \"relations\", or leave features out"), "{said}");
+    }
+    assert!(taught(&flat, &[Features::Relations]).unwrap().read.is_some());
+    // Where a layer leaves rows and columns, only these count.
+    let made = convolution.value_named("conv").unwrap();
+    let Taught { ends, hint, .. } =
+        taught(&convolution, &[Features::Attention, Features::Hints]).unwrap();
+    assert_eq!((ends, hint), (vec![made], Some(made)));
 }
