@@ -60,11 +60,14 @@ fn of_classes(first: &StageReport, last: &StageReport, class_names: &[String]) -
     if lost.is_empty() {
         return "\nno class lost accuracy on the validation images\n".to_owned();
     }
+    // Without what they say beside it.
+    let name = |stage: &StageReport| stage.pass.split([' ', ',']).next().unwrap_or("").to_owned();
+    let [before, after] = [name(first), name(last)];
     let columns = [
         ("class", Align::Left),
         ("images", Align::Right),
-        (&*first.pass, Align::Right),
-        (&*last.pass, Align::Right),
+        (&*before, Align::Right),
+        (&*after, Align::Right),
         ("change", Align::Right),
     ];
     let row = |change: &&ClassChange| {
@@ -135,11 +138,12 @@ bee        10  100.00 %    90.00 %  -10.00 points
         // Classes without names are numbered, and those beyond the worst are counted.
         let seven = [
             stage("trained", false, 4096.0, &[9; 7]),
-            stage("quantize", false, 1024.0, &[8, 8, 8, 8, 8, 8, 2]),
+            stage("quantize, no layers to equalize", false, 1024.0, &[8, 8, 8, 8, 8, 8, 2]),
         ];
         let text = tables(&seven, &[]);
         let (_, classes) = text.split_once("7 of 7 classes").unwrap();
         assert!(classes.lines().nth(2).unwrap().starts_with("6 "), "{text}");
+        assert!(classes.contains("  quantize  ") && !classes.contains("equalize"), "{text}");
         assert!(text.ends_with("and 2 more classes lost accuracy\n"), "{text}");
         let same = [stages[0].clone(), StageReport { pass: "x".into(), ..stages[0].clone() }];
         assert!(tables(&same, &[]).ends_with("no class lost accuracy on the validation images\n"));

@@ -14,7 +14,7 @@ use super::space::{Places, names, places_of};
 const LISTS: [&str; 4] = ["prune", "precision", "alpha", "temperature"];
 
 /// The settings of steps.
-const SETTINGS: [&str; 32] = [
+const SETTINGS: [&str; 33] = [
     "pass",
     "of",
     "alpha",

@@ -271,12 +271,17 @@ impl Recipe {
         })
     }
 
-    /// The steps that do something to this network, unpruned. With few channels, small shares
-    /// round to none. What a pruning does after channels of the whole network have competed is not
-    /// known, so it counts as something. A pruning to a budget that the network keeps already is
-    /// among them, because it says so.
+    /// The steps that do something to this network, unpruned; see [`Recipe::steps_on`].
     pub fn passes(&self, graph: &Graph) -> Vec<&Step> {
-        let (mut passes, mut graph) = (Vec::with_capacity(self.steps.len()), graph.clone());
+        self.steps_on(graph).into_iter().filter(|(_, acts)| *acts).map(|(step, _)| step).collect()
+    }
+
+    /// All steps, and whether each does something to this network, unpruned. With few channels,
+    /// small shares round to none. What a pruning does after channels of the whole network have
+    /// competed is not known, so it counts as something. A pruning to a budget that the network keeps
+    /// already counts, because it says so.
+    pub fn steps_on(&self, graph: &Graph) -> Vec<(&Step, bool)> {
+        let (mut steps, mut graph) = (Vec::with_capacity(self.steps.len()), graph.clone());
         let mut estimated = false;
         // Whether the prunings since the last training removed anything; `None` if there are none.
         let mut removed = None;
@@ -303,11 +308,9 @@ impl Recipe {
                 }
                 Step::Distil(_) | Step::Quantize(_) | Step::QuantizeAwareTrain(_) => true,
             };
-            if acts {
-                passes.push(step);
-            }
+            steps.push((step, acts));
         }
-        passes
+        steps
     }
 }
 

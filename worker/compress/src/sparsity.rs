@@ -114,6 +114,11 @@ impl Masks {
         Self { kept: names.map(|name| (name.clone(), kept(name))).collect() }
     }
 
+    /// How many weights do not stay.
+    pub fn gone(&self) -> usize {
+        self.kept.values().flatten().filter(|kept| !**kept).count()
+    }
+
     /// Sets the weights that do not stay to zero.
     ///
     /// # Panics

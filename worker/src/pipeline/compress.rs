@@ -3,6 +3,7 @@
 mod blocks;
 mod early;
 mod measured;
+mod stages;
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use edgesmith_compress::budget::{Resource, kept_where, kept_within, least_kept};
 use edgesmith_compress::importance::{
     Activity, Influence, geometric_median, l1_norm, l2_norm, normalization_scale, random, taylor,
 };
-use edgesmith_compress::{Masks, Unfolded, cluster, cut_to, fold};
+use edgesmith_compress::{Masks, Unfolded, cluster, cut_to, equalize, fold};
 use edgesmith_edge_runtime::Model;
 use edgesmith_graph::{ChannelGroup, Channels, Cut, Graph, Quantization, Weights};
 use edgesmith_search_space::{
@@ -23,6 +24,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use self::measured::Goal;
+use self::stages::{Changed, Idle, LEFT_OUT, Stages, unpruned};
 use super::hopeless;
 use super::run::{Pass, Phase, Quantized, Run};
 
@@ -39,10 +41,8 @@ pub struct Compressed {
     pub model: Model,
     /// The cost of one inference.
     pub cost: Cost,
-    /// The network after each pass that changed it but the last.
-    pub stages: Vec<StageReport>,
-    /// That last one; `None` if no pass changed it.
-    pub last: Option<Pass>,
+    /// What each step did.
+    pub stages: Stages,
 }
 
 /// What is done to one network, one pass after the other.
@@ -161,22 +161,40 @@ impl<'a> Passes<'a> {
         }
     }
 
-    /// Takes all passes of a recipe that change the network.
-    pub fn carry_out(mut self, recipe: &Recipe) -> Result<Compressed, AttemptError> {
+    /// Takes all passes of a recipe that change the network. `first` is the stage before them.
+    pub fn carry_out(
+        mut self,
+        recipe: &Recipe,
+        first: StageReport,
+    ) -> Result<Compressed, AttemptError> {
         let mut quantized = None;
-        let (mut stages, mut last) = (Vec::new(), None);
-        for pass in recipe.passes(&self.graph.clone()) {
-            let changes = self.changes(pass);
-            if changes.is_some()
-                && let Some(done) = last.take()
-            {
-                stages.push(self.stage(done, pass, quantized.as_ref())?);
+        let (mut stages, mut idle) = (Stages::of(first), Idle::default());
+        let steps = recipe.steps_on(&self.graph.clone());
+        for (place, &(pass, acts)) in steps.iter().enumerate() {
+            if !acts {
+                let said = idle.name(pass, &self.graph, |tuning| self.epochs_of(tuning));
+                said.into_iter().for_each(|name| stages.idle(name));
+                continue;
             }
-            last = changes.or(last);
+            idle.acts(pass);
+            if let Some(changes) = self.changes(pass) {
+                if let Some(Changed { pass: done, idle }) = stages.take_last() {
+                    stages.add(self.stage(done, pass, quantized.as_ref())?, idle);
+                }
+                stages.begin(changes);
+            }
             match (pass, &mut quantized) {
-                (Step::Distil(distillation), _) => self.teacher = Some(*distillation),
+                (Step::Distil(distillation), _) => {
+                    self.teacher = Some(*distillation);
+                    let learned = place == 0 && self.first > 0;
+                    if !learned && !self.train_before_distil(&steps[place + 1..]) {
+                        stages.idle("distil nothing: no training follows".to_owned());
+                    }
+                }
                 (Step::Prune(pruning), _) => self.remove(pruning)?,
-                (Step::FineTune(_), _) if self.removed == Some(false) => {}
+                (Step::FineTune(_), _) if self.removed == Some(false) => {
+                    stages.idle(LEFT_OUT.to_owned());
+                }
                 (Step::FineTune(tuning), _) => {
                     self.removed = None;
                     self.fine_tune(*tuning)?;
@@ -193,8 +211,8 @@ impl<'a> Passes<'a> {
                     return Err(hopeless("the recipe trains a quantized network before it is one"));
                 }
             }
-            if let (Some(last), Some(note)) = (&mut last, self.note.take()) {
-                last.name.push_str(&note);
+            if let Some(note) = self.note.take() {
+                stages.note(&note);
             }
         }
         self.renew_statistics()?;
@@ -203,26 +221,42 @@ impl<'a> Passes<'a> {
             Some(quantized) => (run.integer_model(quantized)?, quantized.cost()),
             None => (run.model(&graph, &weights)?, Cost::of(&graph, Precision::Fp32)),
         };
-        Ok(Compressed { graph, weights, images_seen, model, cost, stages, last })
+        Ok(Compressed { graph, weights, images_seen, model, cost, stages })
     }
 
     /// The stage that a pass ends with; `None` if it leaves the network as it is.
     fn changes(&self, pass: &Step) -> Option<Pass> {
-        let (name, trains) = match pass {
+        let name = match pass {
             Step::Distil(_) => return None,
-            Step::Prune(pruning) => ("prune", pruning.trainings() > 0 && pruning.epochs > 0),
+            Step::Prune(_) => "prune",
             Step::FineTune(_) if self.removed == Some(false) => return None,
-            Step::FineTune(tuning) => ("fine-tune", self.epochs_of(*tuning) > 0),
-            Step::Cluster(_) => ("cluster", false),
-            Step::Quantize(_) => ("quantize", false),
-            Step::QuantizeAwareTrain(tuning) => {
-                ("quantize-aware-train", self.epochs_of(*tuning) > 0)
-            }
+            Step::FineTune(_) => "fine-tune",
+            Step::Cluster(_) => "cluster",
+            Step::Quantize(_) => "quantize",
+            Step::QuantizeAwareTrain(_) => "quantize-aware-train",
         };
+        let trains = self.trains(pass);
         let only_trains = matches!(pass, Step::FineTune(_) | Step::QuantizeAwareTrain(_));
         let taught = self.teacher.is_some() && self.soft_targets.is_some();
         let distilled = trains && taught;
         (trains || !only_trains).then(|| Pass { name: name.to_owned(), distilled })
+    }
+
+    /// Whether a pass trains the network.
+    fn trains(&self, pass: &Step) -> bool {
+        match pass {
+            Step::Prune(pruning) => pruning.trainings() > 0 && pruning.epochs > 0,
+            Step::FineTune(tuning) | Step::QuantizeAwareTrain(tuning) => {
+                self.epochs_of(*tuning) > 0
+            }
+            Step::Distil(_) | Step::Cluster(_) | Step::Quantize(_) => false,
+        }
+    }
+
+    /// Whether one of these steps trains the network before another teacher's settings count.
+    fn train_before_distil(&self, steps: &[(&Step, bool)]) -> bool {
+        let mut of_this = steps.iter().take_while(|(step, _)| !matches!(step, Step::Distil(_)));
+        of_this.any(|(step, acts)| *acts && self.trains(step))
     }
 
     /// Evaluates the network between two passes. Nothing of what follows depends on it.
@@ -268,6 +302,10 @@ impl<'a> Passes<'a> {
         let (graph, weights) = fold(&self.graph, &self.weights);
         let clusters = clustering.clusters as usize;
         let clustered = cluster(&graph, &weights, self.masks.as_ref(), clusters);
+        if clustered == weights {
+            let text = format!(" nothing: no layer has more than {clusters} different weights");
+            self.note = Some(text);
+        }
         self.weights = self.unbiased(&graph, &weights, clustered)?;
         (self.graph, self.stale, self.clustered) = (graph, true, true);
         Ok(())
@@ -289,6 +327,12 @@ impl<'a> Passes<'a> {
     fn quantize(&mut self, quantizing: &Quantizing) -> Result<Quantized, AttemptError> {
         self.renew_statistics()?;
         self.run.context.progress(self.epochs.next(0).1, "quantize");
+        if quantizing.equalize {
+            let (graph, weights) = fold(&self.graph, &self.weights);
+            if equalize(&graph, &weights) == weights {
+                self.note = Some(", no layers to equalize".to_owned());
+            }
+        }
         self.run.quantized(&self.graph, &self.weights, quantizing)
     }
 
@@ -389,6 +433,7 @@ impl<'a> Passes<'a> {
                 None,
             ) => None,
         };
+        let mut removed = false;
         for round in 1..=pruning.rounds {
             self.note_round(round, pruning);
             self.note = None;
@@ -426,6 +471,8 @@ impl<'a> Passes<'a> {
                 }
                 Amount::AtMost { .. } => unreachable!("it is a share of this network"),
             };
+            let sizes = channels.groups().iter().map(|group| group.channels.len());
+            removed |= kept.iter().zip(sizes).any(|(kept, channels)| *kept < channels);
             let cut = cut_to(&self.graph, &channels, &importance, &kept);
             self.masks = self.masks.take().map(|masks| masks.cut(&self.graph, &cut));
             let slim = cut.weights(&self.weights);
@@ -434,9 +481,17 @@ impl<'a> Passes<'a> {
             origin = origins(&channels, &cut).into_iter().map(|group| origin[group]).collect();
             self.graph = cut.graph;
             self.stale = true;
+            let mut unmet = String::new();
             if let Some(goal) = goal {
                 let now = self.amount(goal.counted, &self.graph, &self.weights)?;
                 self.note = Some(format!(" to {}", goal.said(now)));
+                if !goal.is_met(now) {
+                    unmet = format!("; {}", goal.said(now));
+                }
+            }
+            if !removed {
+                let why = unpruned(&pruning.amount, &self.graph);
+                self.note = Some(format!(" nothing: {why}{unmet}"));
             }
             if pruning.multiple_of == Multiple::Auto {
                 let note = self.note.take().unwrap_or_default();
@@ -498,6 +553,8 @@ impl<'a> Passes<'a> {
     }
 
     fn prune_weights(&mut self, pruning: &Pruning) -> Result<(), AttemptError> {
+        let gone = |masks: &Option<Masks>| masks.as_ref().map_or(0, Masks::gone);
+        let before = gone(&self.masks);
         for round in 1..=pruning.rounds {
             self.note_round(round, pruning);
             self.renew_statistics()?;
@@ -528,6 +585,12 @@ impl<'a> Passes<'a> {
             self.masks = Some(masks);
             self.stale = true;
             self.train_after(round, pruning)?;
+        }
+        if gone(&self.masks) == before {
+            self.note = Some(match before {
+                0 => format!(" nothing: {}", unpruned(&pruning.amount, &self.graph)),
+                _ => " nothing: as many weights are 0 already".to_owned(),
+            });
         }
         Ok(())
     }

@@ -262,13 +262,10 @@ impl Pipeline {
                 .to_owned(),
             distilled: is_trained(&candidate) && recipe.distillation().is_some(),
         };
-        let mut stages = vec![uncompressed.stage(first)];
-
         let soft_targets = soft_targets.as_deref();
         let passes = Passes::new(&run, number, graph, trained, soft_targets, spans, early);
-        let compressed = passes.carry_out(recipe)?;
-        let Compressed { graph, weights, images_seen, model, cost, last, .. } = compressed;
-        stages.extend(compressed.stages);
+        let compressed = passes.carry_out(recipe, uncompressed.stage(first))?;
+        let Compressed { graph, weights, images_seen, model, cost, stages } = compressed;
         context.progress(0.95, "evaluate");
         let what = ("trial", number.to_string());
         let hash = study.space.canonical_hash(genotype).ok();
@@ -281,7 +278,7 @@ impl Pipeline {
         } else {
             run.report(&cost, &model)?
         };
-        stages.extend(last.map(|pass| evaluated.stage(pass)));
+        let stages = stages.shipped(&evaluated);
         let Evaluated { mut figures, bytes, .. } = evaluated;
         note_spent(&mut figures, images_seen, seconds());
         // The structure is in the file if it does not follow from the candidate alone.

@@ -14,6 +14,7 @@ use edgesmith_train::{Memory, safetensors};
 use super::*;
 
 mod budgets;
+mod idle;
 mod memory;
 mod own_network;
 mod prune;

@@ -13,6 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use super::super::hopeless;
 use super::super::run::Run;
 use super::measured::{Goal, broken};
+use super::stages::unpruned;
 use super::{Passes, counted_in};
 use crate::evaluate::{each_image, size};
 
@@ -24,6 +25,7 @@ impl Passes<'_> {
         goal: Goal,
     ) -> Result<(), AttemptError> {
         let Goal { counted, before: all, .. } = goal;
+        let mut any_gone = false;
         for round in 1..=pruning.rounds {
             self.note_round(round, pruning);
             self.renew_statistics()?;
@@ -44,6 +46,7 @@ impl Passes<'_> {
                 if left > most * (1.0 + 1e-9) && gone < blocks.len() {
                     continue;
                 }
+                any_gone |= gone > 0;
                 if gone > 0 {
                     self.masks = self.masks.take().map(|mut masks| {
                         masks.kept.retain(|name, _| weights.arrays.contains_key(name));
@@ -54,7 +57,20 @@ impl Passes<'_> {
                 }
                 break;
             }
-            self.note = Some(format!(" to {}", goal.said(left)));
+            let (met, left) = (goal.is_met(left), goal.said(left));
+            self.note = Some(match (any_gone, blocks.is_empty()) {
+                (true, _) => format!(" to {left}"),
+                (false, true) => {
+                    let why = unpruned(&pruning.amount, &self.graph);
+                    if met {
+                        format!(" nothing: {why}")
+                    } else {
+                        format!(" nothing: {why}; {left}")
+                    }
+                }
+                // A time may be shorter when it is measured again.
+                (false, false) => format!(" nothing: {left} already"),
+            });
             self.train_after(round, pruning)?;
         }
         Ok(())

@@ -243,7 +243,7 @@ fn weights_of_another_network_are_not_trained() {
 }
 
 /// A convolution with a bias before a linear layer with one, and their weights.
-fn plain_network() -> (Graph, Weights) {
+pub(super) fn plain_network() -> (Graph, Weights) {
     let mut b = GraphBuilder::new();
     let image = b.input("image", Shape::new(1, &[8, 8]).unwrap()).unwrap();
     let conv = [

@@ -18,7 +18,7 @@ fn figure(figures: &Figures, metric: Metric) -> f64 {
 }
 
 /// Two residual blocks, of which one says almost nothing.
-fn with_quiet_block(quiet: &str) -> (Graph, Weights) {
+pub(super) fn with_quiet_block(quiet: &str) -> (Graph, Weights) {
     let mut b = GraphBuilder::new();
     let image = b.input("image", Shape::new(1, &[8, 8]).unwrap()).unwrap();
     let place = Place::default;
@@ -40,7 +40,7 @@ fn with_quiet_block(quiet: &str) -> (Graph, Weights) {
 }
 
 /// A trial that compresses a network as it is with these steps.
-fn compress(graph: &Graph, weights: &Weights, steps: &str) -> (TaskWork, Vec<u8>) {
+pub(super) fn compress(graph: &Graph, weights: &Weights, steps: &str) -> (TaskWork, Vec<u8>) {
     let text = format!(
         r#"
 study = {{ name = "own", seed = 3 }}
