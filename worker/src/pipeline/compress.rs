@@ -543,7 +543,12 @@ impl<'a> Passes<'a> {
                 self.weights = early;
             }
         }
-        let skipped = Some(self.first.saturating_sub(pruning.epochs));
+        // A network that came as it is was trained elsewhere. Its schedule is that of the study.
+        let first = match self.first {
+            0 => self.run.study.work.training.epochs,
+            first => first,
+        };
+        let skipped = Some(first.saturating_sub(pruning.epochs));
         let (graph, weights) = (self.graph.clone(), self.weights.clone());
         let start = (&graph, weights, None);
         if let Some(tuned) = self.train("fine-tune epoch", tuning, start, skipped)? {

@@ -181,6 +181,50 @@ fn trainings_after_a_pruning_go_back_to_the_end_of_the_first() {
     assert!(zeros * 100 >= all * 49, "{zeros} of {all}");
 }
 
+/// A network that came as it is was trained elsewhere: the schedule is that of `[training]`.
+#[test]
+fn a_network_as_it_came_goes_back_to_the_rates_that_the_study_describes() {
+    let (graph, weights) = with_quiet_block("one");
+    let context = |file| AttemptContext::offline(vec![file]);
+    let pruned = |epochs: u32, steps: &str| {
+        let (mut task, file) = compress(&graph, &weights, steps);
+        let mut spec = (*task.spec).clone();
+        let edgesmith_common::spec::Workload::Train(work) = &mut spec.work else { panic!() };
+        work.training.epochs = epochs;
+        work.training.learning_rate = 0.01;
+        task.spec = Arc::new(spec);
+        let context = context(file);
+        match worker().execute(task, &context) {
+            Ok(Outcome::TrialTrained(trained)) => {
+                safetensors::from_bytes(&context.fetch(trained.weights).unwrap()).unwrap()
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let settings = "share = 0.5\nimportance = \"l1\"\n";
+    let rewound = step("prune", &format!("{settings}epochs = 2\nrewind = \"rate\""));
+    let tuned = step("prune", settings) + &step("fine-tune", "epochs = 2\nlearning_rate = 0.01");
+    // The last two of two epochs are the whole schedule.
+    let whole = pruned(2, &rewound);
+    assert_eq!(whole, pruned(2, &tuned));
+    // The last two of twenty epochs have low rates, so they move the weights less.
+    let last = pruned(20, &rewound);
+    let start = pruned(2, &step("prune", settings));
+    let moved = |to: &Weights| -> f64 {
+        let pairs = start.arrays.values().zip(to.arrays.values());
+        pairs
+            .flat_map(|(a, b)| a.data.iter().zip(&b.data))
+            .map(|(a, b)| f64::from((a - b).abs()))
+            .sum()
+    };
+    assert!(
+        0.0 < moved(&last) && moved(&last) < 0.2 * moved(&whole),
+        "{} {}",
+        moved(&last),
+        moved(&whole)
+    );
+}
+
 #[test]
 fn there_is_no_way_back_to_a_training_that_another_worker_began() {
     let settings = "of = \"macs\"\nshare = 0.5\nrewind = \"weights\"";
