@@ -102,6 +102,9 @@ METHODS = {
     "8 bits, trained": [quantize(), LEARN],
     "4 bits, trained": [quantize(weight_bits=4), LEARN],
     "2 bits, trained": [quantize(weight_bits=2), LEARN],
+    "2 bits, trained, normalised": [quantize(weight_bits=2), LEARN | {"normalize": True}],
+    "1 bit, trained": [quantize(weight_bits=1), LEARN],
+    "1 bit, trained, normalised": [quantize(weight_bits=1), LEARN | {"normalize": True}],
     "80 % of weights, trained, 32 clusters, 8 bits":
         [WEIGHTS, TUNE, {"pass": "cluster", "clusters": 32}, quantize(granularity="layer")],
     "half the MACs, distilled, 8 bits": [DISTIL, half("taylor"), TUNE, quantize()],

@@ -45,8 +45,15 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<()> {
     if args.repair {
         print_text(&repaired(directory)?)?;
     }
-    let Checked { records, artifacts, artifact_bytes, unneeded, problems, artifact_problems } =
-        maintenance::check(directory)?;
+    let Checked {
+        records,
+        artifacts,
+        artifact_bytes,
+        unneeded,
+        tokens,
+        problems,
+        artifact_problems,
+    } = maintenance::check(directory)?;
     let records = match records {
         Some((records, studies)) => {
             format!("{records} records of {}, and ", counted(studies as u64, "study", "studies"))
@@ -57,6 +64,13 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<()> {
     let mut text = format!("{records}{artifacts} ({}) are whole\n", table::bytes(artifact_bytes));
     if unneeded > 0 {
         text += &format!("{unneeded} of the artifacts are not needed by any study\n");
+    }
+    match tokens {
+        Some(0) => text += "there are no tokens, so a coordinator on it asks for none\n",
+        Some(tokens) => {
+            text += &format!("there are {}\n", counted(tokens as u64, "token", "tokens"))
+        }
+        None => {}
     }
     print_text(&text)?;
     fail_for(directory, &[problems, artifact_problems].concat())
@@ -87,6 +101,11 @@ fn repaired(directory: &Path) -> anyhow::Result<String> {
     };
     if let Some((place, bytes)) = journal.cut {
         text += &format!("; the {bytes} bytes that were cut off are in {}", place.display());
+    }
+    if journal.lost != Some(0) {
+        text += "\nmodel files of what is lost stay until `edgesmith gc` removes them, which a \
+                 coordinator does with files that are a day old; copy artifacts/ before, if you \
+                 want them";
     }
     Ok(text + "\n")
 }

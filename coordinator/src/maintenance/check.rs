@@ -25,6 +25,8 @@ pub struct Checked {
     pub artifact_bytes: u64,
     /// Those of them that no study refers to.
     pub unneeded: u64,
+    /// How many tokens there are; `None` if they cannot be read.
+    pub tokens: Option<usize>,
     /// What is damaged in the journal and in `access/`, a sentence each.
     pub problems: Vec<String>,
     /// The artifacts that are damaged or missing, a sentence each.
@@ -60,10 +62,19 @@ pub fn check(directory: &Path) -> Result<Checked, MaintenanceError> {
         }
         Err(error) => {
             checked.problems.push(error.to_string());
+            if let Some(holder) = DataDir::holder(directory)? {
+                let process = holder.pid.map(|pid| format!(", process {pid},")).unwrap_or_default();
+                checked.problems.push(format!(
+                    "the coordinator{process} that has this directory open still has all of its \
+                     studies: before you stop it, save what `edgesmith trials STUDY --format json` \
+                     prints of each; after the repair, `edgesmith import` takes it in"
+                ));
+            }
             check_artifacts(directory, None, &mut checked)?;
         }
     }
     let access = AccessFiles::new(directory);
+    checked.tokens = access.tokens().ok().map(|tokens| tokens.len());
     let problems = access.check()?.into_iter().chain(Authority::problem(&access));
     checked.problems.extend(problems.map(|problem| problem.to_string()));
     Ok(checked)

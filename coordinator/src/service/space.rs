@@ -186,9 +186,8 @@ impl Space {
         let path = self.0.path.display();
         match self.state() {
             State { tries: 1.., .. } => Some(format!(
-                "the disk of {path} is full; it goes on when there is room (if these files \
-                     fill it: stop the coordinator, run `edgesmith gc --older-than 0`, and start \
-                     it again)"
+                "the disk of {path} is full; it goes on when there is room (if these files fill \
+                 it: stop the coordinator, run `edgesmith gc --data-dir {path}`, and start it again)"
             )),
             State { low: Some(Low { free, wanted }), tries: 0 } => Some(format!(
                 "only {} are free in {path}; it goes on when there are {}",

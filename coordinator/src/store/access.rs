@@ -173,12 +173,16 @@ impl AccessFiles {
     /// # Errors
     /// If the folder cannot be read. The problem of each file that is damaged is in the list.
     pub fn check(&self) -> Result<Vec<AccessError>, AccessError> {
-        let problem = |name: &String| match name.as_str() {
+        Ok(self.names()?.iter().filter_map(|name| self.problem(name)).collect())
+    }
+
+    /// What is wrong with a file.
+    fn problem(&self, name: &str) -> Option<AccessError> {
+        match name {
             KEY_FILE => self.existing_key().err(),
             TOKENS_FILE => self.tokens().err(),
             name => self.read(name).err(),
-        };
-        Ok(self.names()?.iter().filter_map(problem).collect())
+        }
     }
 
     /// Adds the hashes of files that an earlier version wrote, and removes the line `absent` for
@@ -197,6 +201,10 @@ impl AccessFiles {
         for name in self.names()? {
             let sum_name = format!("{name}.{SUM}");
             let sums = self.read_unchecked(&sum_name)?;
+            // The next start would take it for damaged once it is mended by hand.
+            if sums.is_none() && self.problem(&name).is_some() {
+                continue;
+            }
             let is_complete = sums.is_some_and(|sums| !sums.starts_with(ABSENT.as_bytes()));
             if !is_complete && let Some(bytes) = self.read(&name)? {
                 self.replace(&sum_name, (line_of(Some(&bytes)) + "\n").as_bytes())?;

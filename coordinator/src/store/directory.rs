@@ -11,9 +11,12 @@ const ADDRESS_FILE: &str = "address";
 const UNFINISHED_FILE: &str = "unfinished";
 
 /// Number of attempts to take the lock, and the pause between them. Attempts repeat because a
-/// process that only checks for a holder also takes the lock for a moment.
+/// process that only checks for a holder also takes the lock for a moment, and one that answers a
+/// question for a little longer.
 const LOCK_TRIES: u32 = 5;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
+/// The same while the holder has not said that it stays, by its address.
+const SHORT_HOLDER_TRIES: u32 = 200;
 
 /// A data directory that belongs to this process until the value is dropped or the process ends in
 /// any way. The lock is the operating system's, so a dead process cannot leave one behind.
@@ -102,12 +105,15 @@ impl DataDir {
         loop {
             match lock.try_lock() {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if tries < LOCK_TRIES => {
+                Err(TryLockError::WouldBlock) => {
+                    lock.rewind().map_err(in_path)?;
+                    let Holder { pid, address } = read_holder(&mut lock);
+                    let most = if address.is_some() { LOCK_TRIES } else { SHORT_HOLDER_TRIES };
+                    if tries >= most {
+                        return Err(DataDirError::InUse { path, pid });
+                    }
                     tries += 1;
                     std::thread::sleep(LOCK_PAUSE);
-                }
-                Err(TryLockError::WouldBlock) => {
-                    return Err(DataDirError::InUse { path, pid: read_holder(&mut lock).pid });
                 }
                 Err(TryLockError::Error(source)) => return Err(in_path(source)),
             }

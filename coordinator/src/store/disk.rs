@@ -398,6 +398,11 @@ impl Drop for DiskStore {
         if let Some(rewriting) = self.rewriting.take() {
             rewriting.stop();
         }
+        if let Log::Journal(journal) = &mut self.log
+            && let Err(error) = journal.close()
+        {
+            tracing::error!("the journal is not whole: {error}");
+        }
     }
 }
 

@@ -13,6 +13,7 @@
 pub mod entry;
 mod mark;
 mod new_log;
+mod put_back;
 mod reading;
 mod repair;
 
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 pub use self::entry::{Flaw, Next, Place, Scanner};
 pub use self::mark::Marks;
 pub use self::new_log::{FinishedLog, NewLog};
+use self::put_back::Identity;
 pub use self::reading::{Entries, SingleEntries};
 use self::reading::{FromStart, READ_BYTES, entries_of, scanner};
 pub use self::repair::{Cut, cut};
@@ -61,6 +63,9 @@ pub struct Journal {
     access: Access,
     log: File,
     mark: File,
+    /// Which files have to be in the places of both.
+    log_identity: Identity,
+    mark_identity: Identity,
     marks: Marks,
     /// The place after the last whole entry.
     end: Place,
@@ -161,6 +166,8 @@ impl Journal {
         Ok(Self {
             folder,
             access,
+            log_identity: Identity::of(&log).map_err(at(&path))?,
+            mark_identity: Identity::of(&mark).map_err(at(&mark_path))?,
             log,
             mark,
             marks,
@@ -176,30 +183,12 @@ impl Journal {
     /// # Errors
     /// If it cannot be made durable.
     pub fn create(folder: &Path, log: FinishedLog) -> Result<Self, StoreError> {
-        let path = mark_path(folder);
-        let fresh = folder.join("acknowledged.new");
-        let make = || {
-            let mark = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .open(&fresh)?;
-            let mut marks = Marks::read(&mark)?;
-            marks.write_both(&mark, log.end)?;
-            mark.sync_all()?;
-            fs::rename(&fresh, &path)?;
-            // Also the places of the data directory and of its parent, which may be new.
-            for directory in folder.ancestors().take(4) {
-                let here = Path::new(".");
-                sync_directory(if directory.as_os_str().is_empty() { here } else { directory })?;
-            }
-            Ok((mark, marks))
-        };
-        let (mark, marks) = make().map_err(at(&path))?;
+        let (mark, marks) = new_mark(folder, log.end).map_err(at(&mark_path(folder)))?;
         Ok(Self {
             folder: folder.to_owned(),
             access: Access::Write,
+            log_identity: Identity::of(&log.file).map_err(at(&log.path))?,
+            mark_identity: Identity::of(&mark).map_err(at(&mark_path(folder)))?,
             log: log.file,
             mark,
             marks,
@@ -216,7 +205,8 @@ impl Journal {
         self.marks.whole
     }
 
-    /// Appends the records of `payload`, durably, and marks them.
+    /// Appends the records of `payload`, durably, and marks them. Files that were removed meanwhile
+    /// are written again.
     ///
     /// # Errors
     /// [`StoreError::Full`] if there is no room: then the same payload can be appended again, and
@@ -229,6 +219,11 @@ impl Journal {
         }
         if std::mem::replace(&mut self.failed, true) {
             return Err(StoreError::AfterFailure { path });
+        }
+        if let Err(error) = self.put_back() {
+            // Nothing of it was written.
+            self.failed = !matches!(error, StoreError::Full { .. });
+            return Err(error);
         }
         let mut bytes = Vec::with_capacity(payload.len() + 64);
         let mut end = self.end;
@@ -248,6 +243,14 @@ impl Journal {
         }
         (self.end, self.unmarked, self.failed) = (end, None, false);
         Ok(())
+    }
+
+    /// Ends it: files that were removed meanwhile are written again.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    pub fn close(&mut self) -> Result<(), StoreError> {
+        if self.access == Access::Read { Ok(()) } else { self.put_back() }
     }
 
     /// Whether the mark of the last append is durable.
@@ -318,6 +321,7 @@ impl Journal {
         let mark_path = mark_path(&self.folder);
         sync_directory(&self.folder).map_err(at(&self.folder))?;
         self.marks.write_both(&self.mark, log.end).map_err(at(&mark_path))?;
+        self.log_identity = Identity::of(&log.file).map_err(at(&log.path))?;
         (self.log, self.end, self.has_torn_tail) = (log.file, log.end, false);
         // What the old file had beyond its mark is appended to the new one again.
         self.unmarked = None;
@@ -364,6 +368,23 @@ impl Journal {
     pub fn single_entries(&self) -> Result<SingleEntries, StoreError> {
         Ok(SingleEntries(self.log.try_clone().map_err(at(&self.path()))?))
     }
+}
+
+/// A file of marks of this place, durably.
+fn new_mark(folder: &Path, end: Place) -> io::Result<(File, Marks)> {
+    let fresh = folder.join("acknowledged.new");
+    let mut options = OpenOptions::new();
+    let mark = options.read(true).write(true).create(true).truncate(true).open(&fresh)?;
+    let mut marks = Marks::read(&mark)?;
+    marks.write_both(&mark, end)?;
+    mark.sync_all()?;
+    fs::rename(&fresh, mark_path(folder))?;
+    // Also the places of the data directory and of its parent, which may be new.
+    for directory in folder.ancestors().take(4) {
+        let here = Path::new(".");
+        sync_directory(if directory.as_os_str().is_empty() { here } else { directory })?;
+    }
+    Ok((mark, marks))
 }
 
 /// Why the mark's file does not fit the journal.

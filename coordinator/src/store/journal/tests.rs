@@ -333,3 +333,39 @@ fn only_the_same_append_can_be_tried_again() {
     let other = journal.append(2, 1, &[3; 10]);
     assert!(matches!(other, Err(StoreError::AfterFailure { .. })), "{other:?}");
 }
+
+/// What is removed while it is open is still there, for the one that has it open.
+#[test]
+fn files_that_are_removed_while_they_are_open_are_written_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("journal");
+    let log = NewLog::create(&folder, 1).unwrap().finish().unwrap();
+    let mut journal = Journal::create(&folder, log).unwrap();
+    journal.append(2, 1, b"first").unwrap();
+    for (round, lost) in ["1.log", "acknowledged", ""].into_iter().enumerate() {
+        match lost {
+            "" => fs::remove_dir_all(&folder).unwrap(),
+            name => fs::remove_file(folder.join(name)).unwrap(),
+        }
+        if round == 1 {
+            // Something else in its place.
+            fs::write(folder.join(lost), "other").unwrap();
+        }
+        journal.append(2, 1, b"next").unwrap();
+        let mut entries = Journal::open(&folder, Access::Read).unwrap().entries().unwrap();
+        let mut count = 0;
+        while entries.next().unwrap().is_some() {
+            count += 1;
+        }
+        assert_eq!(count, 2 + round, "{lost}");
+    }
+    fs::remove_dir_all(&folder).unwrap();
+    journal.close().unwrap();
+    assert_eq!(Journal::open(&folder, Access::Read).unwrap().end().appends, 4);
+    // What was cut is gone, so nothing more is acknowledged.
+    let end = journal.end().offset;
+    File::options().write(true).open(folder.join("1.log")).unwrap().set_len(end - 3).unwrap();
+    let refused = journal.append(2, 1, b"last").unwrap_err();
+    assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
+    assert!(matches!(journal.append(2, 1, b"last"), Err(StoreError::AfterFailure { .. })));
+}
