@@ -82,6 +82,21 @@ fn other_bits_say_what_computes_them() {
     let (shown, int8) = compress("eight", "weight_bits = 8");
     assert!(!shown.contains("by reference") && latency(&int8).is_some());
     assert_eq!(int8["arithmetic"], "integers");
+    // One scale for each layer takes fewer bytes than one for each channel.
+    let (_, layer) = compress("layer", "granularity = \"layer\"");
+    assert!(metric(&layer, "model_bytes") < metric(&int8, "model_bytes"));
+    // The file says what runs, not the recipe.
+    let inspected = run(at, &["inspect", "net.onnx", "--format", "json"]).json();
+    let layers = inspected["layers"].as_array().unwrap().iter();
+    let layers = layers.filter(|layer| layer["parameters"].as_u64() > Some(0));
+    let names: Vec<&str> = layers.map(|layer| layer["name"].as_str().unwrap()).collect();
+    let (shown, none) = compress("none", &format!("fp32 = {names:?}"));
+    assert!(shown.contains("No weights are quantized: the recipe leaves"), "{shown}");
+    assert_eq!(none["arithmetic"], "fp32");
+    assert!(none["engine_layers"]["fp32"].as_u64() > Some(0));
+    let (shown, some) = compress("some", &format!("fp32 = {:?}", &names[..1]));
+    assert!(shown.contains(" of its layers compute in integers and "), "{shown}");
+    assert_eq!(some["arithmetic"], "integers");
     let (shown, four) = compress("four", "weight_bits = 4");
     assert!(shown.contains(": int8 clipped biases") && shown.contains(" w4"), "{shown}");
     assert!(latency(&four).is_some());

@@ -14,7 +14,7 @@ use edgesmith_graph::{Graph, Node, Op, Operation as _, Role};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::model::{Opened, Port, Reading};
+use crate::model::{Computed, Opened, Port, Reading};
 use crate::output::json;
 
 /// Most letters of a layer's name in the table.
@@ -62,34 +62,6 @@ struct Inspection {
     opened: Opened,
     /// What came of the test vectors, if they were run.
     tests: Option<Vec<TestResult>>,
-}
-
-/// How many of the engine's layers compute in what.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-struct Computed {
-    integers: usize,
-    fp32: usize,
-    /// From fp32 to bytes, or back.
-    conversions: usize,
-}
-
-impl Computed {
-    fn of(model: &Model) -> Self {
-        let mut computed = Self::default();
-        for node in &model.nodes {
-            let count = match (&node.layer, node.output) {
-                (edge::Layer::Quantize(_) | edge::Layer::Dequantize(_), _) => {
-                    &mut computed.conversions
-                }
-                (edge::Layer::IntLinear(_), _) | (_, edge::Element::Uint8(_)) => {
-                    &mut computed.integers
-                }
-                (_, edge::Element::Fp32) => &mut computed.fp32,
-            };
-            *count += 1;
-        }
-        computed
-    }
 }
 
 /// A layer as it runs: a node with what is computed along with it.
@@ -550,31 +522,6 @@ mod tests {
             said(&[result(0.0), result(0.75), result(f32::NAN)]),
             "2 of 3 test vectors differ: number 2 by 0.75 (0.5 allowed), 3 by NaN (0.5 allowed)"
         );
-    }
-
-    #[test]
-    fn layers_in_integers_are_told_from_the_others() {
-        let fp32 = edge::Element::Fp32;
-        let bytes = edge::Element::Uint8(edge::Quantization { scale: 0.1, zero_point: 0 });
-        let node = |layer, output| edge::Node { inputs: vec![edge::ValueId(0)], layer, output };
-        let map = edge::Map { function: edge::Function::Tanh };
-        let table = edge::Table { function: None, tables: (0..=255).collect() };
-        let linear =
-            edge::Linear { in_features: 1, out_features: 1, weight: vec![1], bias: vec![0] };
-        let model = Model {
-            inputs: Vec::new(),
-            nodes: vec![
-                node(map.into(), fp32),
-                node(edge::Quantize.into(), bytes),
-                node(table.into(), bytes),
-                node(edge::IntLinear { linear, logit_scale: vec![0.1] }.into(), fp32),
-            ],
-            outputs: Vec::new(),
-            rounding: edge::Rounding::Once,
-            notes: edge::Notes::default(),
-        };
-        let expected = Computed { integers: 2, fp32: 1, conversions: 1 };
-        assert_eq!(Computed::of(&model), expected);
     }
 
     #[test]

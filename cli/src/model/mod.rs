@@ -1,6 +1,7 @@
 //! MODEL on the command line: a file, a trial (`digits/26`), or the teacher of a study
 //! (`digits/teacher`).
 
+mod computed;
 mod file;
 mod opened;
 mod pixels;
@@ -11,6 +12,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+pub use computed::{Computed, arithmetic};
 pub use file::{EdgeFile, InputShape, OnnxFile};
 pub use opened::{Opened, Reading, refuse_shapes};
 pub use pixels::{PixelArgs, Pixels};

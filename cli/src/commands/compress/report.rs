@@ -10,12 +10,14 @@ use edgesmith_common::{
 };
 use edgesmith_console::Output;
 use edgesmith_console::table::{self, Align};
-use edgesmith_search_space::{Arithmetic, Recipe, Step};
+use edgesmith_edge_runtime::{Layer, Model};
+use edgesmith_search_space::{Arithmetic, Step};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::commands::trials;
 use crate::limits::Limit;
+use crate::model::{Computed, Stored, StoredName, arithmetic};
 use crate::output::{json, stages};
 
 /// The results of one compression.
@@ -30,6 +32,17 @@ pub struct Report {
     without: Vec<(u32, String)>,
     /// Empty if they are not known.
     class_names: Vec<String>,
+    /// What the file of the best result computes in; `None` if it cannot be read.
+    runs: Option<Runs>,
+}
+
+/// What a file computes in.
+#[derive(Clone, Copy)]
+struct Runs {
+    arithmetic: Arithmetic,
+    layers: Computed,
+    /// Whether weights are levels that become fp32.
+    levels: bool,
 }
 
 struct Tried {
@@ -42,24 +55,45 @@ struct Tried {
     slower_layers: Vec<LayerTimes>,
 }
 
-/// What computes a result; `None` if nothing is quantized, which is in fp32.
-fn arithmetic(steps: &[Step]) -> Option<Arithmetic> {
-    Recipe { steps: steps.to_vec() }.arithmetic()
-}
+impl Runs {
+    async fn of(coordinator: &Coordinator, study: &StudyName, trial: u32) -> anyhow::Result<Self> {
+        let network = StoredName::Trial(trial);
+        let stored = Stored::fetch(coordinator, study.as_str(), network).await?;
+        Ok(Self::of_model(&stored.measured()?))
+    }
 
-/// What computes a result, where that is not plain: after an empty line.
-fn words(arithmetic: Option<Arithmetic>) -> &'static str {
-    match arithmetic {
-        Some(Arithmetic::Reference) => {
-            "\nIt runs by reference: no engine on a device computes with these bits, so the \
-             arithmetic is fp32 with every value rounded to its levels. Accuracy and size are \
-             those of the file, and there is no latency.\n"
+    fn of_model(model: &Model) -> Self {
+        let (arithmetic, layers) = (arithmetic(model), Computed::of(model));
+        let levels = model.nodes.iter().any(|node| matches!(node.layer, Layer::Leveled(_)));
+        Self { arithmetic, layers, levels }
+    }
+
+    /// What computes a result, where that is not plain: after an empty line. `asked`: whether the
+    /// recipe quantizes.
+    fn words(self, asked: bool) -> String {
+        let Computed { integers, fp32, conversions } = self.layers;
+        match self.arithmetic {
+            Arithmetic::Reference => {
+                "\nIt runs by reference: no engine on a device computes with these bits, so the \
+                 arithmetic is fp32 with every value rounded to its levels. Accuracy and size are \
+                 those of the file, and there is no latency.\n"
+            }
+            Arithmetic::Fp32 if self.levels => {
+                "\nOnly weights are quantized: they are levels in the file and become fp32 when it \
+                 is loaded. A latency is that of fp32 arithmetic.\n"
+            }
+            Arithmetic::Fp32 if asked => {
+                "\nNo weights are quantized: the recipe leaves all layers that have some in fp32.\n"
+            }
+            Arithmetic::Integers if fp32 > 0 => {
+                return format!(
+                    "\n{integers} of its layers compute in integers and {fp32} in fp32, with \
+                     {conversions} conversions between them.\n"
+                );
+            }
+            Arithmetic::Fp32 | Arithmetic::Integers => "",
         }
-        Some(Arithmetic::Fp32) => {
-            "\nOnly weights are quantized: they are levels in the file and become fp32 when it is \
-             loaded. A latency is that of fp32 arithmetic.\n"
-        }
-        Some(Arithmetic::Integers) | None => "",
+        .to_owned()
     }
 }
 
@@ -101,7 +135,11 @@ impl Report {
         }
         let (study, limits) = (study.clone(), limits.to_vec());
         let class_names = class_names.unwrap_or_default();
-        Ok(Self { study, original, limits, tried, without, class_names })
+        let mut report = Self { study, original, limits, tried, without, class_names, runs: None };
+        if let Some(best) = report.best() {
+            report.runs = Runs::of(coordinator, &report.study, best).await.ok();
+        }
+        Ok(report)
     }
 
     /// The number of the best trial: the most accurate one within all limits, or else the one that
@@ -135,14 +173,16 @@ impl Report {
         let rows: Vec<Vec<String>> =
             compared().into_iter().filter_map(|of| self.row(&of, &best.figures)).collect();
         text.push_str(&table::render(&columns, &rows));
-        text.push_str(words(arithmetic(&best.steps)));
+        let asked = best.steps.iter().any(|step| matches!(step, Step::Quantize(_)));
+        text.push_str(&self.runs.map(|runs| runs.words(asked)).unwrap_or_default());
         let slower = self.latency(&best.figures).zip(self.latency(&self.original));
         if let Some((now, before)) = slower
             && now > before * (1.0 + Measurement::SLOWER)
         {
             text.push_str("\nIt is slower here than as it came");
             text.push_str(&trials::because_of(&best.slower_layers));
-            text.push_str(if best.recipe.starts_with("int8") {
+            let runs_in = self.runs.map(|runs| runs.arithmetic);
+            text.push_str(if runs_in == Some(Arithmetic::Integers) {
                 ": on this machine the engine may need more time for integers than for fp32; try \
                  precision = [\"fp32\", \"int8\"]\n"
             } else {
@@ -257,7 +297,8 @@ impl Output for Report {
         let best = best.map(|best| {
             json!({
                 "trial": best.number, "recipe": best.recipe, "steps": best.steps,
-                "arithmetic": arithmetic(&best.steps).unwrap_or(Arithmetic::Fp32).name(),
+                "arithmetic": self.runs.map(|runs| runs.arithmetic.name()),
+                "engine_layers": self.runs.map(|runs| runs.layers),
                 "metrics": figures(&best.figures), "stages": json::stages(&best.stages),
             })
         });
@@ -344,29 +385,44 @@ mod tests {
             tried: tried.collect(),
             without: vec![(9, "it diverged".to_owned())],
             class_names: vec!["ape".to_owned(), "bee".to_owned()],
+            runs: None,
         }
     }
 
     #[test]
-    fn what_runs_by_reference_says_so() {
-        let with = |weights, activations| {
-            let mut quantizing = Quantizing::default();
-            (quantizing.widths.weights, quantizing.widths.activations) = (weights, activations);
-            let mut report = report(&[], &[figures(0.8, 900.0, 1.0)]);
-            report.tried[0].steps = vec![Step::Quantize(quantizing)];
+    fn what_runs_is_what_the_file_says() {
+        let with = |arithmetic, levels, [integers, fp32, conversions]: [usize; 3]| {
+            let mut report = report(&[], &[figures(0.8, 900.0, 3.0)]);
+            report.tried[0].steps = vec![Step::Quantize(Quantizing::default())];
+            let layers = Computed { integers, fp32, conversions };
+            report.runs = Some(Runs { arithmetic, layers, levels });
             let document = serde_json::to_value(report.json()).unwrap();
-            let name = document["best"]["arithmetic"].as_str().unwrap().to_owned();
-            (report.text(), name)
+            let best = &document["best"];
+            assert_eq!(best["engine_layers"]["integers"], integers);
+            (report.text(), best["arithmetic"].as_str().unwrap().to_owned())
         };
-        let (text, name) = with(4, 16);
+        let (text, name) = with(Arithmetic::Reference, true, [0, 4, 0]);
         assert!(text.contains("no engine on a device computes with these bits"), "{text}");
         assert_eq!(name, "reference");
-        let (text, name) = with(16, 32);
+        let (text, name) = with(Arithmetic::Fp32, true, [0, 4, 0]);
         assert!(text.contains("A latency is that of fp32 arithmetic"), "{text}");
         assert_eq!(name, "fp32");
-        let (text, name) = with(4, 8);
-        assert!(!text.contains("arithmetic"), "{text}");
+        let (text, name) = with(Arithmetic::Integers, false, [4, 0, 0]);
+        assert!(!text.contains("arithmetic") && !text.contains("in fp32, with"), "{text}");
+        assert!(text.contains("more time for integers than for fp32"), "{text}");
         assert_eq!(name, "integers");
+        let (text, name) = with(Arithmetic::Integers, false, [4, 1, 2]);
+        let said = "4 of its layers compute in integers and 1 in fp32, with 2 conversions";
+        assert!(text.contains(said), "{text}");
+        assert_eq!(name, "integers");
+        // The recipe quantizes, but leaves all layers out.
+        let (text, name) = with(Arithmetic::Fp32, false, [0, 5, 0]);
+        assert!(text.contains("No weights are quantized: the recipe leaves"), "{text}");
+        assert!(!text.contains("more time for integers"), "{text}");
+        assert_eq!(name, "fp32");
+        // A file that cannot be read says nothing.
+        let document = serde_json::to_value(report(&[], &[figures(0.8, 900.0, 1.0)]).json());
+        assert!(document.unwrap()["best"]["arithmetic"].is_null());
     }
 
     #[test]
@@ -395,7 +451,9 @@ mod tests {
     #[test]
     fn a_result_beyond_the_limits_says_so() {
         let tried = [figures(0.8, 900.0, 3.0), figures(0.89, 1200.0, 3.0)];
-        let report = report(&["accuracy_drop<=0.05", "model_bytes<=1000"], &tried);
+        let mut report = report(&["accuracy_drop<=0.05", "model_bytes<=1000"], &tried);
+        let layers = Computed { integers: 3, ..Computed::default() };
+        report.runs = Some(Runs { arithmetic: Arithmetic::Integers, layers, levels: false });
         // A drop of 0.1 is twice what is allowed; 1200 bytes are a fifth too many.
         assert_eq!(report.best(), Some(4));
         let text = report.text();
