@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edgesmith_common::spec::{ModelFile, ModelFiles, SpecError};
+use edgesmith_common::spec::{ModelFile, ModelFiles, NamedOther, OtherFile, SpecError};
 use edgesmith_common::{ArtifactHash, StudySpec};
 use edgesmith_graph::{Add, Conv, GlobalAveragePool, GraphBuilder, Linear, Place, Role, Shape};
 use toml::{Table, Value};
@@ -47,7 +47,7 @@ budget.trials = 3
 
 /// Tables that replace those of [`TRAINS`], for fields and defaults that need more than one changed
 /// name of a closed set.
-const OTHER_TABLES: [(&str, &str); 18] = [
+const OTHER_TABLES: [(&str, &str); 21] = [
     ("space", "kind = \"model\"\nmodel = \"net.onnx\"\npixels = \"raw\""),
     ("space", "kind = \"model\"\nmodel = \"net.onnx\"\nmean = 0.5\nstd = 0.25"),
     ("teacher", "architecture = { resolution = 8, stem_width = 8, stages = [{ width = 8 }] }"),
@@ -55,6 +55,9 @@ const OTHER_TABLES: [(&str, &str); 18] = [
     ("teacher", "model = \"big.onnx\"\nmean = 0.5\nstd = 0.25"),
     ("teacher", "logits = \"logits.npy\""),
     ("teacher", "others = [{}]\nassistants = [{}]"),
+    ("teacher", "others = [{ model = \"big.onnx\", pixels = \"raw\", resolution = 16 }]"),
+    ("teacher", "others = [{ model = \"big.onnx\", mean = 0.5, std = 0.25 }]"),
+    ("teacher", "others = [{ logits = \"logits.npy\" }]"),
     ("recipe", "steps = [{ pass = \"distil\" }]"),
     ("recipe", "steps = [{ pass = \"prune\", share = 0.5 }]"),
     ("recipe", "steps = [{ pass = \"prune\", granularity = \"blocks\", share = 0.5 }]"),
@@ -475,7 +478,15 @@ fn content(study: &Table, path: &str) -> String {
 fn parse(study: &Table) -> Result<StudySpec, Vec<SpecError>> {
     let text = study.to_string();
     let network = network();
-    let files = ModelFiles { space: Some(&network), teacher: Some(&network) };
+    let others: Vec<_> = StudySpec::named_models(&text)
+        .others
+        .into_iter()
+        .map(|named| match named? {
+            NamedOther::Network(_) => Some(OtherFile::Network(Box::new(network.clone()))),
+            NamedOther::Logits(_) => Some(OtherFile::Logits(ArtifactHash::of(b"logits"))),
+        })
+        .collect();
+    let files = ModelFiles { space: Some(&network), teacher: Some(&network), others: &others };
     StudySpec::parse_with_models(&text, files).map_err(|errors| errors.listed)
 }
 

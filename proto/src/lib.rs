@@ -19,7 +19,7 @@ pub mod v1 {
 }
 
 /// Workers and coordinators with different versions refuse each other.
-pub const PROTOCOL_VERSION: u32 = 8;
+pub const PROTOCOL_VERSION: u32 = 9;
 
 /// Most trials in one page of `ListTrials`, and most numbers in one such request. Clients ask for
 /// as many, and coordinators refuse more.

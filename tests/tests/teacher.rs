@@ -100,6 +100,52 @@ fn a_file_of_logits_teaches_instead_of_a_network() {
         .fails(2, &["has no teacher"]);
 }
 
+#[test]
+fn files_teach_beside_a_network() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    std::fs::write(at.join("first.toml"), one_network("first")).unwrap();
+    run(at, &["search", "first.toml"]).ok();
+    run(at, &["export", "first/0", "--format", "onnx", "-o", "wide.onnx"]).ok();
+    let others = "[[teacher.others]]\nmodel = \"wide.onnx\"\npixels = \"raw\"\nweight = 2.0\n\
+                  [[teacher.others]]\nlogits = \"logits.npy\"\n";
+    let write = |name: &str, teacher: &str| {
+        let study = TinyStudy { trials: 2, ..TinyStudy::new(name) };
+        let text = study.text().replace("[teacher]\nepochs = 1\n", &format!("{teacher}{others}"));
+        let text = text.replace("alpha = [0.0, 0.5]", "alpha = [0.5]");
+        std::fs::write(at.join(format!("{name}.toml")), text).unwrap();
+    };
+    write("second", "[teacher]\nepochs = 1\n");
+    run(at, &["search", "second.toml"]).fails(2, &["the teacher's logits", "logits.npy"]);
+    std::fs::write(at.join("logits.npy"), zeros(3823, 10)).unwrap();
+    let valid = run(at, &["validate", "second.toml"]).ok();
+    assert!(valid.contains("wide.onnx, as it is"), "{valid}");
+    assert!(valid.contains("the logits in logits.npy, weight 1"), "{valid}");
+    run(at, &["search", "second.toml"]).ok();
+    let status = run(at, &["status", "second", "--format", "json"]).json();
+    assert_eq!(status["trials"]["complete"], 2, "{status}");
+    // The same files are the same study, and others are not.
+    run(at, &["search", "second.toml"]).ok();
+    let mut changed = zeros(3823, 10);
+    *changed.last_mut().unwrap() = 0x40;
+    std::fs::write(at.join("logits.npy"), changed).unwrap();
+    run(at, &["search", "second.toml"]).fails(2, &["the file of teacher.others[1].logits"]);
+
+    // Beside the teacher of a compression, whose paths start at the study file.
+    std::fs::create_dir(at.join("data")).unwrap();
+    for name in ["wide.onnx", "logits.npy"] {
+        std::fs::copy(at.join(name), at.join("data").join(name)).unwrap();
+    }
+    write("data/third", "[teacher]\nmodel = \"wide.onnx\"\npixels = \"raw\"\n");
+    let named = std::fs::read_to_string(at.join("data/third.toml")).unwrap();
+    std::fs::write(at.join("data/third.toml"), named.replace("data/third", "third")).unwrap();
+    std::fs::write(at.join("answers.toml"), steps("alpha = 0.5")).unwrap();
+    let compress =
+        ["compress", "wide.onnx", "--data", "data/third.toml", "--recipe", "answers.toml"];
+    let shown = run(at, &compress).ok();
+    assert!(shown.contains("fine-tune, distilled"), "{shown}");
+}
+
 /// Steps that distil and train on.
 fn steps(settings: &str) -> String {
     format!(

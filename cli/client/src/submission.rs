@@ -1,10 +1,13 @@
 //! Submits a study file to a coordinator, with the weights of its teacher and the networks that it
 //! names.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use edgesmith_common::StudySpec;
-use edgesmith_common::spec::{ModelFiles, NamedModel, SpecError, SpecErrors, TeacherSource};
+use edgesmith_common::spec::{
+    ModelFiles, NamedModel, NamedOther, OtherFile, OtherSource, SpecError, SpecErrors,
+    TeacherSource,
+};
+use edgesmith_common::{ArtifactHash, StudySpec};
 use edgesmith_console::invalid;
 use edgesmith_data::{Logits, files};
 use edgesmith_proto::v1;
@@ -25,11 +28,63 @@ pub fn read_study(file: &Path) -> anyhow::Result<StudySpec> {
     read_with_networks(file).map(|(spec, _)| spec)
 }
 
-/// The networks that a study names.
+/// The networks and logits that a study names, but for the logits of the first teacher.
 #[derive(Default)]
 struct Networks {
     space: Option<Network>,
     teacher: Option<Network>,
+    /// By teacher beside the first.
+    others: Vec<Option<Other>>,
+}
+
+/// A file of a teacher beside the first.
+enum Other {
+    Network(Box<Network>),
+    /// The file of its logits, and where that is.
+    Logits(Vec<u8>, PathBuf),
+}
+
+impl Other {
+    /// Reads what the teacher of this place in the list names.
+    fn read(named: NamedOther, folder: &Path, place: usize) -> anyhow::Result<Self> {
+        match named {
+            NamedOther::Network(named) => {
+                let network = Network::read(&named, folder, &others_table(place))?;
+                Ok(Self::Network(Box::new(network)))
+            }
+            NamedOther::Logits(path) => {
+                let path = folder.join(path);
+                Ok(Self::Logits(read_logits(&path)?, path))
+            }
+        }
+    }
+
+    fn file(&self) -> OtherFile {
+        match self {
+            Self::Network(network) => OtherFile::Network(Box::new(network.file.clone())),
+            Self::Logits(bytes, _) => OtherFile::Logits(ArtifactHash::of(bytes)),
+        }
+    }
+}
+
+/// What messages call the table of a teacher beside the first.
+fn others_table(place: usize) -> String {
+    format!("teacher.others[{place}]")
+}
+
+fn read_logits(path: &Path) -> anyhow::Result<Vec<u8>> {
+    files::read(path, MAX_WEIGHTS)
+        .map_err(|e| invalid(format!("failed to read the teacher's logits: {e}")))
+}
+
+/// Reads logits of so many classes. How many rows there have to be, only those know who have the
+/// images.
+fn logits_of(bytes: &[u8], path: &Path, classes: u32) -> anyhow::Result<Logits> {
+    Logits::read(bytes, classes as usize).map_err(|error| useless_logits(path, error))
+}
+
+fn useless_logits(path: &Path, error: impl std::fmt::Display) -> anyhow::Error {
+    invalid(format!("failed to use the logits in {}: {error}", path.display()))
 }
 
 fn read_with_networks(file: &Path) -> anyhow::Result<(StudySpec, Networks)> {
@@ -49,8 +104,15 @@ fn parse_with_networks(
     let read = |named: Option<NamedModel>, table: &str| {
         named.map(|named| Network::read(&named, folder, table)).transpose()
     };
-    let mut networks =
-        Networks { space: read(named.space, "space")?, teacher: read(named.teacher, "teacher")? };
+    let others = named.others.into_iter().enumerate();
+    let other = |(place, named): (usize, Option<NamedOther>)| {
+        named.map(|named| Other::read(named, folder, place)).transpose()
+    };
+    let mut networks = Networks {
+        space: read(named.space, "space")?,
+        teacher: read(named.teacher, "teacher")?,
+        others: others.map(other).collect::<anyhow::Result<_>>()?,
+    };
     let spec = parse(words, text, &networks)?;
     // Only the study file says what the networks read for a pixel.
     if let (Some(network), Some(model)) = (&mut networks.space, spec.model()) {
@@ -58,6 +120,14 @@ fn parse_with_networks(
     }
     if let (Some(network), Some(model)) = (&mut networks.teacher, spec.teacher_model()) {
         network.scale_inputs(&model.pixels, "teacher")?;
+    }
+    let others = networks.others.iter_mut().zip(spec.other_teachers());
+    for (place, (sent, named)) in others.enumerate() {
+        if let (Some(Other::Network(network)), OtherSource::Network { model, .. }) =
+            (sent, &named.source)
+        {
+            network.scale_inputs(&model.pixels, &others_table(place))?;
+        }
     }
     Ok((parse(words, text, &networks)?, networks))
 }
@@ -68,9 +138,12 @@ fn parse(
     text: &str,
     networks: &Networks,
 ) -> anyhow::Result<StudySpec> {
+    let others: Vec<_> =
+        networks.others.iter().map(|other| other.as_ref().map(Other::file)).collect();
     let files = ModelFiles {
         space: networks.space.as_ref().map(|network| &network.file),
         teacher: networks.teacher.as_ref().map(|network| &network.file),
+        others: &others,
     };
     StudySpec::parse_with_models(text, files).map_err(|errors| {
         if is_no_toml(text, &errors) {
@@ -151,14 +224,24 @@ impl Submission {
             && let Some(path) = &work.logits
         {
             let path = folder.join(path);
-            let bytes = files::read(&path, MAX_WEIGHTS)
-                .map_err(|e| invalid(format!("failed to read the teacher's logits: {e}")))?;
-            // How many rows there have to be, only those know who have the images.
-            let read = Logits::read(&bytes, work.space.data().classes as usize);
-            read.map_err(|e| {
-                invalid(format!("failed to use the logits in {}: {e}", path.display()))
-            })?;
-            teacher_weights = Some(bytes);
+            let bytes = read_logits(&path)?;
+            let mut mean = logits_of(&bytes, &path, work.space.data().classes)?;
+            let mut weight = 1.0;
+            for (beside, file) in work.logits_beside.iter().zip(&networks.others) {
+                if let Some(Other::Logits(bytes, path)) = file {
+                    let logits = logits_of(bytes, path, work.space.data().classes)?;
+                    let added = mean.average(weight, &logits, beside.weight);
+                    added.map_err(|error| useless_logits(path, error))?;
+                    weight += beside.weight;
+                }
+            }
+            let alone = work.logits_beside.is_empty();
+            teacher_weights = Some(if alone { bytes } else { mean.to_npy() });
+        }
+        for other in networks.others.iter().flatten() {
+            if let (Other::Logits(bytes, path), Some(work)) = (other, spec.training()) {
+                logits_of(bytes, path, work.space.data().classes)?;
+            }
         }
         Ok(Self { spec, teacher_weights, networks })
     }
@@ -184,8 +267,36 @@ impl Submission {
         };
         let model = send(self.networks.space).await?;
         let teacher_model = send(self.networks.teacher).await?;
+        let averaged = self.spec.training().is_some_and(|work| work.logits.is_some());
+        let mut other_teachers = Vec::new();
+        for other in self.networks.others {
+            other_teachers.push(match other {
+                Some(Other::Network(network)) => {
+                    let model = send(Some(*network)).await?;
+                    v1::OtherTeacherFile { model, ..Default::default() }
+                }
+                // The mean of these was sent.
+                Some(Other::Logits(bytes, _)) if averaged => {
+                    let logits = ArtifactHash::of(&bytes).as_bytes().to_vec();
+                    v1::OtherTeacherFile { logits, ..Default::default() }
+                }
+                Some(Other::Logits(bytes, _)) => {
+                    let hash = artifacts::upload(&mut coordinator.artifacts(), bytes).await;
+                    let logits =
+                        hash.map_err(|status| coordinator.failed(status))?.as_bytes().to_vec();
+                    v1::OtherTeacherFile { logits, ..Default::default() }
+                }
+                None => v1::OtherTeacherFile::default(),
+            });
+        }
         let spec_toml = self.spec.source().to_owned();
-        let request = v1::SubmitStudyRequest { spec_toml, teacher_weights, model, teacher_model };
+        let request = v1::SubmitStudyRequest {
+            spec_toml,
+            teacher_weights,
+            model,
+            teacher_model,
+            other_teachers,
+        };
         coordinator.change(coordinator.studies().submit_study(request)).await
     }
 }
@@ -252,6 +363,60 @@ mod tests {
         write(10);
         let read = std::fs::read(directory.path().join("l.npy")).unwrap();
         assert_eq!(submitted().unwrap().teacher_weights, Some(read));
+    }
+
+    #[test]
+    fn the_mean_of_several_files_of_logits_is_sent() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("study.toml");
+        let taught = format!(
+            "{STUDY}[recipe]\nalpha = 0.5\n[teacher]\nlogits = \"a.npy\"\n\
+             [[teacher.others]]\nlogits = \"b.npy\"\nweight = 3.0\n"
+        );
+        std::fs::write(&file, taught).unwrap();
+        let write = |name: &str, rows: usize, number: f32| {
+            let array = NumberArray { shape: vec![rows, 10], numbers: vec![number; 10 * rows] };
+            std::fs::write(directory.path().join(name), write_npy(&array)).unwrap();
+        };
+        write("a.npy", 7, 1.0);
+        write("b.npy", 7, 3.0);
+        let Submission { spec, teacher_weights, .. } = Submission::read(&file).unwrap();
+        let mean = write_npy(&NumberArray { shape: vec![7, 10], numbers: vec![2.5; 70] });
+        assert_eq!(teacher_weights, Some(mean));
+        assert_eq!(spec.training().unwrap().logits_beside[0].weight, 3.0);
+        write("b.npy", 6, 3.0);
+        let error = Submission::read(&file).err().unwrap().to_string();
+        assert!(error.contains("b.npy: it has 6 rows, but the first file has 7"), "{error}");
+    }
+
+    #[test]
+    fn logits_beside_a_teacher_are_read_before_anything_is_sent() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("study.toml");
+        let taught = format!(
+            "{STUDY}[recipe]\nalpha = 0.5\n[teacher]\nepochs = 1\n[[teacher.others]]\nepochs = 1\n\
+             [[teacher.others]]\nlogits = \"l.npy\"\n"
+        );
+        std::fs::write(&file, taught).unwrap();
+        let submitted = || Submission::read(&file);
+        let said = || submitted().err().unwrap().to_string();
+        assert!(said().contains("failed to read the teacher's logits: "), "{}", said());
+        let write = |columns: usize| {
+            let numbers = vec![0.5; 7 * columns];
+            let array = NumberArray { shape: vec![7, columns], numbers };
+            std::fs::write(directory.path().join("l.npy"), write_npy(&array)).unwrap();
+        };
+        write(9);
+        let wide = "l.npy: its shape is [7, 9], but it needs a row for each";
+        assert!(said().contains(wide), "{}", said());
+        write(10);
+        let read = std::fs::read(directory.path().join("l.npy")).unwrap();
+        let Submission { spec, networks, teacher_weights } = submitted().unwrap();
+        assert_eq!(teacher_weights, None);
+        let OtherSource::Logits(given) = &spec.other_teachers()[1].source else { panic!("logits") };
+        assert_eq!(given.file, ArtifactHash::of(&read));
+        assert!(networks.others[0].is_none());
+        assert!(matches!(&networks.others[1], Some(Other::Logits(bytes, _)) if *bytes == read));
     }
 
     #[cfg(unix)]

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use edgesmith_client::{MAX_WEIGHTS, read_study};
 use edgesmith_common::spec::{
-    Budget, FidelityRule, FidelitySpec, ScreeningSpec, TableSpec, TeacherSource, TeacherSpec,
-    TrainWork, TrainingSpec, Workload,
+    Budget, FidelityRule, FidelitySpec, OtherSource, OtherTeacher, ScreeningSpec, TableSpec,
+    TeacherSource, TeacherSpec, TrainWork, TrainingSpec, Workload,
 };
 use edgesmith_common::{Goal, StudySpec};
 use edgesmith_console::{invalid, print_text, table};
@@ -156,7 +156,12 @@ impl Files {
                     let path = study.parent().unwrap_or(Path::new("")).join(path);
                     files.teacher(teacher, work, &path);
                 }
-                if let Some(path) = &work.logits {
+                let others = spec.other_teachers().iter().filter_map(|other| match &other.source {
+                    OtherSource::Logits(given) => Some(&given.path),
+                    OtherSource::Train { .. } | OtherSource::Network { .. } => None,
+                });
+                let beside = work.logits_beside.iter().map(|beside| &beside.given.path);
+                for path in work.logits.iter().chain(beside).chain(others) {
                     let path = study.parent().unwrap_or(Path::new("")).join(path);
                     files.logits(work, &path, data.as_ref());
                 }
@@ -357,6 +362,22 @@ fn say_teacher(work: &TrainWork, say: &mut impl FnMut(&str, String)) {
         },
     };
     say("teacher", teacher);
+    for beside in &work.logits_beside {
+        let (path, weight) = (&beside.given.path, beside.weight);
+        say("  beside it", format!("the logits in {path}, weight {weight}"));
+    }
+    for OtherTeacher { source, weight } in work.teacher.iter().flat_map(|teacher| &teacher.others) {
+        let what = match source {
+            OtherSource::Train { architecture, epochs } => {
+                format!("{architecture}, trained for {epochs} epochs")
+            }
+            OtherSource::Network { architecture, model } => {
+                format!("{}, as it is, {architecture}", model.path)
+            }
+            OtherSource::Logits(given) => format!("the logits in {}", given.path),
+        };
+        say("  beside it", format!("{what}, weight {weight}"));
+    }
 }
 
 fn lookups(budget: &Budget) -> String {

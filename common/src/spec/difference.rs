@@ -64,8 +64,21 @@ fn compare(path: &mut Vec<String>, a: &Value, b: &Value, found: &mut Vec<Differe
         return;
     }
     let of_model = match &path.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["work", "train", "model", "file"] => Some("space.model"),
-        ["work", "train", "teacher", "source", "network", "file"] => Some("teacher.model"),
+        ["work", "train", "model", "file"] => Some("space.model".to_owned()),
+        ["work", "train", "teacher", "source", "network", "file"] => {
+            Some("teacher.model".to_owned())
+        }
+        ["work", "train", "teacher", "others", place, "network", "file"] => {
+            Some(format!("teacher.others{place}.model"))
+        }
+        // So is a file of logits beside it, of which the hash is known.
+        ["work", "train", "teacher", "others", _, "logits", "path"]
+        | ["work", "train", "logits_beside", _, "path"] => return,
+        ["work", "train", "teacher", "others", place, "logits", "file"]
+        | ["work", "train", "logits_beside", place, "file"] => {
+            let field = format!("the file of teacher.others{place}.logits");
+            return found.push(Difference { field, before: text(a), after: text(b) });
+        }
         _ => None,
     };
     if let Some(name) = of_model {
@@ -143,11 +156,18 @@ fn field(path: &[String]) -> String {
             parts.truncate(3);
             parts.push("weights");
         }
+        ["work", "train", "logits_beside", rest @ ..] => {
+            parts = ["work", "train", "teacher", "others"]
+                .into_iter()
+                .chain(rest.iter().copied())
+                .collect();
+        }
         ["work", "train", "logits"] => parts = vec!["work", "train", "teacher", "logits"],
         ["work", "train", "teacher", "source", "network", "path"] => {
             parts.truncate(3);
             parts.push("model");
         }
+        ["work", "train", "teacher", "others", _, "network", ..] => drop(parts.remove(5)),
         // The name of a variant is not a part of the field.
         ["work", "train", "teacher" | "data", "source", _, _, ..] => drop(parts.drain(3..5)),
         ["fidelity", "rule", _, ..] => drop(parts.drain(1..3)),

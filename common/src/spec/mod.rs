@@ -7,7 +7,8 @@
 use edgesmith_search_space::{CellIdentity, Design, NetworkSpace, Space};
 
 use crate::{
-    Bound, Constraint, DeviceClass, Metric, Objective, ScopedMetric, Seed, Split, StudyName, Target,
+    ArtifactHash, Bound, Constraint, DeviceClass, Metric, Objective, ScopedMetric, Seed, Split,
+    StudyName, Target,
 };
 
 mod algorithm;
@@ -30,8 +31,8 @@ pub use difference::Difference;
 pub use error::{SpecError, SpecErrors};
 pub use fidelity::{FidelityRule, FidelitySpec};
 pub use model::{
-    ImageSize, MAX_MODEL_BYTES, ModelFile, ModelFiles, ModelSpec, NamedModel, NamedModels, Pixels,
-    PortName, TeacherModel,
+    ImageSize, MAX_MODEL_BYTES, ModelFile, ModelFiles, ModelSpec, NamedModel, NamedModels,
+    NamedOther, OtherFile, Pixels, PortName, TeacherModel,
 };
 pub use parse::{MAX_STUDY_BYTES, MAX_TRIALS};
 pub use resolved::ResolvedError;
@@ -99,6 +100,12 @@ impl StudySpec {
                 None
             }
         }
+    }
+
+    /// What teaches beside the teacher.
+    pub fn other_teachers(&self) -> &[OtherTeacher] {
+        let teacher = self.training().and_then(|work| work.teacher.as_ref());
+        teacher.map_or(&[], |teacher| &teacher.others)
     }
 
     /// The figures that objectives and constraints are on, each once, in order of mention.
@@ -206,6 +213,8 @@ pub struct TrainWork {
     /// training image of the source. It is on the submitter's machine and uploaded with the study;
     /// the path is as the user wrote it, relative to the study file.
     pub logits: Option<String>,
+    /// Files of logits beside that one. What is uploaded is the mean of all.
+    pub logits_beside: Vec<LogitsBeside>,
     /// How latency is measured.
     pub measurement: MeasurementSpec,
     /// Which candidates are not trained; `None` if all are.
@@ -436,21 +445,58 @@ pub struct TeacherSpec {
     pub architecture: Design,
     /// Where its weights come from.
     pub source: TeacherSource,
-    /// Networks that teach beside it. The logits of all are averaged.
+    /// What teaches beside it. The logits of all are averaged.
     pub others: Vec<OtherTeacher>,
     /// Networks between the teachers and the students, in order: each learns from the one before
     /// it, and students from the last (Mirzadeh et al. 2020).
     pub assistants: Vec<Assistant>,
 }
 
-/// A network that is trained on the labels to teach beside another.
+/// What teaches beside a teacher.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OtherTeacher {
-    /// Its network.
-    pub architecture: Design,
-    /// Passes over the training images.
-    pub epochs: u32,
+    /// Where its logits come from.
+    pub source: OtherSource,
     /// Weight of its logits in the mean, above 0; that of the first teacher is 1.
+    pub weight: f64,
+}
+
+/// Where the logits of another teacher come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OtherSource {
+    /// A network that is trained on the labels.
+    Train {
+        /// The network.
+        architecture: Design,
+        /// Passes over the training images.
+        epochs: u32,
+    },
+    /// A network of a file of its own, with its own weights, not trained further.
+    Network {
+        /// The network as it is.
+        architecture: Design,
+        /// Its file.
+        model: Box<TeacherModel>,
+    },
+    /// A file of logits: a NumPy array with a row for each training image of the source.
+    Logits(GivenLogits),
+}
+
+/// A file of logits that teaches beside the first teacher.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenLogits {
+    /// The path as the user wrote it, relative to the study file.
+    pub path: String,
+    /// The file. Beside a network it is uploaded with the study.
+    pub file: ArtifactHash,
+}
+
+/// A file of logits beside another.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogitsBeside {
+    /// The file.
+    pub given: GivenLogits,
+    /// Weight of its logits in the mean, above 0; that of the first file is 1.
     pub weight: f64,
 }
 

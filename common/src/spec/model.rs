@@ -89,22 +89,44 @@ pub struct TeacherModel {
     pub resolution: Option<u32>,
 }
 
-/// The networks that come with a study file; `None` where it names none.
+/// What comes with a study file; `None` where it names no file.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ModelFiles<'a> {
-    /// That of `space.model`.
+    /// The network of `space.model`.
     pub space: Option<&'a ModelFile>,
-    /// That of `teacher.model`.
+    /// The network of `teacher.model`.
     pub teacher: Option<&'a ModelFile>,
+    /// What each of `teacher.others` names, in order.
+    pub others: &'a [Option<OtherFile>],
 }
 
-/// The networks that a study file names, before they are read.
+/// What comes with a study for a teacher beside the first.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OtherFile {
+    /// A network.
+    Network(Box<ModelFile>),
+    /// A file of logits, by its hash.
+    Logits(ArtifactHash),
+}
+
+/// The files that a study file names, before they are read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NamedModels {
     /// `space.model`.
     pub space: Option<NamedModel>,
     /// `teacher.model`.
     pub teacher: Option<NamedModel>,
+    /// What each of `teacher.others` names, in order.
+    pub others: Vec<Option<NamedOther>>,
+}
+
+/// A file that a study file names for a teacher beside the first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedOther {
+    /// `model`
+    Network(NamedModel),
+    /// `logits`, as written there.
+    Logits(String),
 }
 
 /// A network that a study file names.
@@ -428,7 +450,8 @@ std = [0.2, 0.2, 0.2]
         space: &ModelFile,
         teacher: Option<&ModelFile>,
     ) -> Result<StudySpec, crate::spec::SpecErrors> {
-        StudySpec::parse_with_models(text, ModelFiles { space: Some(space), teacher })
+        let files = ModelFiles { space: Some(space), teacher, others: &[] };
+        StudySpec::parse_with_models(text, files)
     }
 
     fn parse(text: &str) -> Result<StudySpec, String> {
@@ -465,9 +488,7 @@ std = [0.2, 0.2, 0.2]
         assert_eq!([magnitude(0.45, 0.225), magnitude(0.5, 0.25)], [1.0; 2]);
         assert_eq!(magnitude(0.0, 1e-300), 64f64.exp2());
         let file = ModelFile { input_scale: 128.0, ..network() };
-        let spec =
-            StudySpec::parse_with_models(STUDY, ModelFiles { space: Some(&file), teacher: None })
-                .unwrap();
+        let spec = parse_files(STUDY, &file, None).unwrap();
         let model = spec.model().unwrap();
         assert_eq!(model.read_pixels().std, [25.6; 3]);
         assert_eq!(

@@ -10,7 +10,8 @@ use toml::de::DeTable;
 use super::algorithm::read_algorithm;
 use super::fidelity::read_fidelity;
 use super::model::{
-    ImageSize, ModelFile, ModelFiles, NamedModel, NamedModels, read_teacher_model, teacher_itself,
+    ImageSize, ModelFile, ModelFiles, NamedModel, NamedModels, NamedOther, read_teacher_model,
+    teacher_itself,
 };
 use super::reader::{Mistakes, Table};
 use super::resolved::check_usable;
@@ -18,9 +19,9 @@ use super::screening::read_screening;
 use super::space::{read_architecture, read_space};
 use super::table::read_table;
 use super::{
-    Augmentation, Budget, DataSource, DataSpec, FidelitySpec, MeasurementSpec, OptimizerSpec,
-    SpecError, SpecErrors, StudySpec, TeacherSource, TeacherSpec, TrainWork, TrainingSpec,
-    Workload, check, teachers,
+    Augmentation, Budget, DataSource, DataSpec, FidelitySpec, LogitsBeside, MeasurementSpec,
+    OptimizerSpec, OtherSource, OtherTeacher, SpecError, SpecErrors, StudySpec, TeacherSource,
+    TeacherSpec, TrainWork, TrainingSpec, Workload, check, teachers,
 };
 use crate::metric::ScopeKind;
 use crate::{
@@ -89,9 +90,17 @@ impl StudySpec {
         let is_model = |space: &&toml::Table| {
             space.get("kind").is_some_and(|kind| kind.as_str() == Some("model"))
         };
+        let others = table("teacher").and_then(|teacher| teacher.get("others")?.as_array());
+        let others = others.map_or(&[][..], Vec::as_slice);
+        let other = |other: &toml::Value| {
+            let other = other.as_table()?;
+            let logits = || Some(NamedOther::Logits(other.get("logits")?.as_str()?.to_owned()));
+            named(other).map(NamedOther::Network).or_else(logits)
+        };
         NamedModels {
             space: table("space").filter(is_model).and_then(named),
             teacher: table("teacher").and_then(named),
+            others: others.iter().map(other).collect(),
         }
     }
 
@@ -184,8 +193,8 @@ fn read_train_work(
     let (space, model) = read_space(root, shape, files.space, m).unzip();
     let training = read_training(root, m);
     let fidelity = read_fidelity(root, training.epochs, m);
-    let (mut teacher, logits) =
-        read_teacher(root, space.as_ref(), (data.is_some().then_some(shape), files.teacher), m);
+    let Teachers { network: mut teacher, logits, beside: logits_beside } =
+        read_teacher(root, space.as_ref(), (data.is_some().then_some(shape), files), m);
     if let Some(NetworkSpace::Model(space)) = &space {
         check::no_inheritance(root, &training, m);
         if !root.knew("teacher") {
@@ -200,7 +209,17 @@ fn read_train_work(
     check::goes_back_to_a_first_training(root, space.as_ref(), &training, m);
     let (data, _) = data?;
     let (space, model) = (space?, model?.map(Box::new));
-    let work = TrainWork { space, model, data, training, teacher, logits, measurement, screening };
+    let work = TrainWork {
+        space,
+        model,
+        data,
+        training,
+        teacher,
+        logits,
+        logits_beside,
+        measurement,
+        screening,
+    };
     Some((work, fidelity))
 }
 
@@ -567,28 +586,53 @@ fn stand_in(network: Option<&ModelFile>) -> DataShape {
     fitting.unwrap_or(DataShape { channels: 1, classes: 2 })
 }
 
-/// The network that teaches, or the path of the logits that do.
+/// What `[teacher]` says.
+#[derive(Default)]
+struct Teachers {
+    /// The network that teaches, with what teaches beside it.
+    network: Option<TeacherSpec>,
+    /// The path of the logits that teach instead.
+    logits: Option<String>,
+    /// Logits beside these.
+    beside: Vec<LogitsBeside>,
+}
+
 fn read_teacher(
     root: &mut Table,
     space: Option<&NetworkSpace>,
-    (data, file): (Option<DataShape>, Option<&ModelFile>),
+    (data, files): (Option<DataShape>, ModelFiles<'_>),
     m: &mut Mistakes,
-) -> (Option<TeacherSpec>, Option<String>) {
-    let Some(mut table) = root.table("teacher", m) else { return (None, None) };
-    let network = read_teaching_network(&mut table, space, (data, file), m);
-    let others = teachers::read_others(&mut table, space, m);
+) -> Teachers {
+    let Some(mut table) = root.table("teacher", m) else { return Teachers::default() };
+    let network = read_teaching_network(&mut table, space, (data, files.teacher), m);
+    let others = teachers::read_others(&mut table, space, (data, files.others), m);
     let assistants = teachers::read_assistants(&mut table, space, m);
-    let network = network.map(|network| TeacherSpec { others, assistants, ..network });
     let logits: Option<String> = table.optional("logits", m);
     if table.knew("logits") {
-        let others = ["architecture", "weights", "epochs", "model", "others", "assistants"];
+        let others = ["architecture", "weights", "epochs", "model", "assistants"];
         for name in others.into_iter().filter(|name| table.knew(name)) {
             let text = "logits teach without a network; leave this or logits out";
             m.add(&table.span_of(name), table.path(name), text);
         }
     }
+    let span = table.span_of("others");
     table.finish(m);
-    (network.filter(|_| logits.is_none()), logits)
+    let Some(logits) = logits else {
+        let network = network.map(|network| TeacherSpec { others, assistants, ..network });
+        return Teachers { network, ..Teachers::default() };
+    };
+    let mut beside = Vec::new();
+    for OtherTeacher { source, weight } in others {
+        match source {
+            OtherSource::Logits(given) => beside.push(LogitsBeside { given, weight }),
+            OtherSource::Train { .. } | OtherSource::Network { .. } => {
+                let text = "logits teach without a network, so what is beside them has to be logits, \
+                            too; put the network in [teacher] and the logits in others";
+                m.add(&span, "teacher.others", text);
+            }
+        }
+    }
+    Teachers { network: None, logits: Some(logits), beside }
 }
 
 fn read_teaching_network(

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use edgesmith_common::spec::{MAX_MODEL_BYTES, ModelFile, ModelFiles};
+use edgesmith_common::spec::{MAX_MODEL_BYTES, ModelFile, ModelFiles, OtherFile, OtherSource};
 use edgesmith_common::{ArtifactHash, StudySpec};
 use edgesmith_graph::Graph;
+use edgesmith_proto::{optional_hash, v1};
 use serde::Deserialize;
 use tonic::Status;
 
@@ -15,19 +16,26 @@ use crate::store::ArtifactStore;
 /// Largest header of a file of weights, bytes.
 const MAX_HEADER: u64 = 16 << 20;
 
-/// The study of this file, with the networks of the space and of the teacher in `models`; empty
-/// where none was sent.
+/// The structures of networks that were sent with a study; empty where none was.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sent<'a> {
+    /// Of the space.
+    pub space: &'a str,
+    /// Of the teacher.
+    pub teacher: &'a str,
+    /// Of each teacher beside the first, or its logits.
+    pub others: &'a [v1::OtherTeacherFile],
+}
+
+/// The study of this file, with what was sent for it.
 ///
 /// # Errors
-/// If the file has mistakes, the networks are not those that it names, or their weights were not
-/// uploaded or are others.
-pub fn study(
-    text: &str,
-    models: [&str; 2],
-    artifacts: &ArtifactStore,
-) -> Result<StudySpec, Status> {
+/// If the file has mistakes, the networks are not those that it names, or their weights or logits
+/// were not uploaded or are others.
+pub fn study(text: &str, sent: Sent<'_>, artifacts: &ArtifactStore) -> Result<StudySpec, Status> {
     let invalid = |text: String| Status::invalid_argument(text);
-    let bytes: usize = models.iter().map(|model| model.len()).sum();
+    let others = sent.others.iter().map(|other| &*other.model);
+    let bytes: usize = [sent.space, sent.teacher].into_iter().chain(others).map(str::len).sum();
     if bytes > MAX_MODEL_BYTES {
         return Err(invalid(format!(
             "the structures of the study's networks have {bytes} bytes; together at most \
@@ -38,8 +46,16 @@ pub fn study(
         "" => Ok(None),
         model => ModelFile::from_text(model).map(Some).map_err(invalid),
     };
-    let (space, teacher) = (read(models[0])?, read(models[1])?);
-    let files = ModelFiles { space: space.as_ref(), teacher: teacher.as_ref() };
+    let (space, teacher) = (read(sent.space)?, read(sent.teacher)?);
+    let other = |v1::OtherTeacherFile { model, logits }: &v1::OtherTeacherFile| {
+        let logits = optional_hash(logits, "other_teachers.logits");
+        let logits = logits.map_err(|error| status::of_convert(&error))?;
+        let network = read(model)?.map(|file| OtherFile::Network(Box::new(file)));
+        Ok(network.or(logits.map(OtherFile::Logits)))
+    };
+    let others = sent.others.iter().map(other).collect::<Result<Vec<_>, Status>>()?;
+    let (space_file, teacher_file) = (space.as_ref(), teacher.as_ref());
+    let files = ModelFiles { space: space_file, teacher: teacher_file, others: &others };
     let spec = StudySpec::parse_with_models(text, files).map_err(|e| status::of_spec(&e))?;
     let named = spec.model().map(|model| &model.file);
     let teaching = spec.teacher_model().map(|model| &model.file);
@@ -51,6 +67,29 @@ pub fn study(
             (None, None) => {}
             (None, Some(_)) => {
                 return Err(invalid(format!("{what} was sent, but the study names none")));
+            }
+        }
+    }
+    // Of several files of logits without a network, the mean was uploaded.
+    let averaged = spec.training().map_or(0, |work| work.logits_beside.len());
+    for (place, sent) in others.iter().enumerate().skip(averaged) {
+        match (spec.other_teachers().get(place).map(|other| &other.source), sent) {
+            (Some(OtherSource::Network { model, .. }), _) => {
+                weights(artifacts, model.file.weights, &model.file.network)?;
+            }
+            (Some(OtherSource::Logits(given)), _) => {
+                if !artifacts.claim(given.file) {
+                    let (hash, path) = (given.file, &given.path);
+                    return Err(Status::failed_precondition(format!(
+                        "the logits {hash} of {path} were not uploaded; upload them first"
+                    )));
+                }
+            }
+            (Some(OtherSource::Train { .. }) | None, None) => {}
+            (Some(OtherSource::Train { .. }) | None, Some(_)) => {
+                return Err(invalid(format!(
+                    "a file was sent for teacher.others[{place}], but the study names none"
+                )));
             }
         }
     }
@@ -179,11 +218,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = ArtifactStore::open(directory.path()).unwrap();
         let good = store.put(&file("w", &[10, 1, 3, 3])).unwrap();
-        let spec = study(STUDY, [&sent(good), ""], &store).unwrap();
+        let spec = study(STUDY, Sent { space: &sent(good), ..Sent::default() }, &store).unwrap();
         assert_eq!(spec.training().unwrap().model.as_ref().unwrap().file.weights, good);
         assert_eq!(StudySpec::from_resolved(&spec.to_resolved()).unwrap(), spec);
 
-        let refused = |text: &str, model: &str| study(text, [model, ""], &store).unwrap_err();
+        let refused = |text: &str, model: &str| {
+            study(text, Sent { space: model, ..Sent::default() }, &store).unwrap_err()
+        };
         let said = |error: Status| error.message().to_owned();
         let absent = refused(STUDY, &sent(ArtifactHash::of(b"x")));
         assert_eq!(absent.code(), tonic::Code::FailedPrecondition);
@@ -219,10 +260,12 @@ mod tests {
         );
         let taught = format!("{staged}teacher = {{ model = \"big.onnx\", pixels = \"raw\" }}\n");
         let taught = taught.replace("space = ", "recipe.alpha = 0.5\nspace = ");
-        let spec = study(&taught, ["", &sent(good)], &store).unwrap();
+        let spec =
+            study(&taught, Sent { teacher: &sent(good), ..Sent::default() }, &store).unwrap();
         assert_eq!(spec.teacher_model().unwrap().file.weights, good);
-        let refused = |text: &str, models: [&str; 2]| {
-            study(text, models, &store).unwrap_err().message().to_owned()
+        let refused = |text: &str, [space, teacher]: [&str; 2]| {
+            let sent = Sent { space, teacher, others: &[] };
+            study(text, sent, &store).unwrap_err().message().to_owned()
         };
         let absent = sent(ArtifactHash::of(b"x"));
         for (text, models, said) in [
@@ -235,5 +278,70 @@ mod tests {
         }
         let long = " ".repeat(MAX_MODEL_BYTES);
         assert!(refused(&taught, [&sent(good), &long]).contains("together at most"));
+    }
+
+    #[test]
+    fn files_of_other_teachers_are_taken_with_their_artifacts_and_refused_without() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(directory.path()).unwrap();
+        let good = store.put(&file("w", &[10, 1, 3, 3])).unwrap();
+        let logits = store.put(b"logits").unwrap();
+        let taught = STUDY.replace(
+            "space = ",
+            "recipe.alpha = 0.5\n[teacher]\nepochs = 3\n\
+             others = [{ model = \"b.onnx\", pixels = \"raw\" }, { epochs = 2 }, \
+             { logits = \"l.npy\" }]\n[space]\n",
+        );
+        let taught = taught.replace(
+            "{ kind = \"model\", model = \"net.onnx\", pixels = \"unit\" }",
+            "kind = \"model\"\nmodel = \"net.onnx\"\npixels = \"unit\"",
+        );
+        let network = |hash| v1::OtherTeacherFile { model: sent(hash), logits: Vec::new() };
+        let given = |hash: ArtifactHash| v1::OtherTeacherFile {
+            model: String::new(),
+            logits: hash.as_bytes().to_vec(),
+        };
+        let none = v1::OtherTeacherFile::default;
+        let own = sent(good);
+        let submit = |others: &[v1::OtherTeacherFile]| {
+            study(&taught, Sent { space: &own, teacher: "", others }, &store)
+        };
+        let spec = submit(&[network(good), none(), given(logits)]).unwrap();
+        let others = &spec.training().unwrap().teacher.as_ref().unwrap().others;
+        let OtherSource::Network { model, .. } = &others[0].source else { panic!("{others:?}") };
+        assert_eq!(model.file.weights, good);
+        let OtherSource::Logits(read) = &others[2].source else { panic!("{others:?}") };
+        assert_eq!(read.file, logits);
+        // Of files of logits alone only the mean is uploaded, as that of the teacher.
+        let together = STUDY.replace(
+            "space = ",
+            "recipe.alpha = 0.5\nteacher = { logits = \"a.npy\", \
+             others = [{ logits = \"b.npy\" }] }\nspace = ",
+        );
+        let absent = ArtifactHash::of(b"x");
+        let together = |others: &[v1::OtherTeacherFile]| {
+            study(&together, Sent { space: &own, teacher: "", others }, &store)
+        };
+        let spec = together(&[given(absent)]).unwrap();
+        assert_eq!(spec.training().unwrap().logits_beside[0].given.file, absent);
+        let error = together(&[given(absent), given(absent)]).unwrap_err();
+        assert!(error.message().contains("teacher.others[1], but"), "{}", error.message());
+        for (others, said) in [
+            (vec![network(absent), none(), given(logits)], "were not uploaded"),
+            (vec![network(good), none(), given(absent)], "of l.npy were not uploaded"),
+            (vec![network(good), none()], "others[2].logits: the file was not sent"),
+            (vec![none(), none(), given(logits)], "others[0].model: the network was not sent"),
+            (
+                vec![network(good), given(logits), given(logits)],
+                "a file was sent for teacher.others[1], but the study names none",
+            ),
+            (
+                vec![network(good), none(), given(logits), network(good)],
+                "a file was sent for teacher.others[3], but the study names none",
+            ),
+        ] {
+            let error = submit(&others).unwrap_err();
+            assert!(error.message().contains(said), "{}", error.message());
+        }
     }
 }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::limits::{Turns, fitting};
+use super::models::Sent;
 use super::progress::{Watch, current, without_texts};
 use super::runtime::Handle;
 use super::{collection, models, status, views};
@@ -96,13 +97,19 @@ impl StudyService for Studies {
         &self,
         request: Request<v1::SubmitStudyRequest>,
     ) -> Result<Response<v1::SubmitStudyResponse>, Status> {
-        let v1::SubmitStudyRequest { spec_toml, teacher_weights, model, teacher_model } =
-            request.into_inner();
+        let v1::SubmitStudyRequest {
+            spec_toml,
+            teacher_weights,
+            model,
+            teacher_model,
+            other_teachers,
+        } = request.into_inner();
         let teacher_weights = optional_hash(&teacher_weights, "teacher_weights")
             .map_err(|e| status::of_convert(&e))?;
         let artifacts = self.artifacts.clone();
         let read = move || {
-            let spec = models::study(&spec_toml, [&model, &teacher_model], &artifacts)?;
+            let sent = Sent { space: &model, teacher: &teacher_model, others: &other_teachers };
+            let spec = models::study(&spec_toml, sent, &artifacts)?;
             match teacher_weights {
                 Some(hash) if !artifacts.claim(hash) => Err(Status::failed_precondition(format!(
                     "the teacher's weights {hash} were not uploaded; upload them before the study"

@@ -1,7 +1,7 @@
 //! A teacher's logits from a file: a matrix with a row for each training image of the source, as
 //! NumPy writes it. What is wrong with such a file is said here; training uses the rows.
 
-use super::arrays::{ArrayError, NumberArray, read_npy, read_npz};
+use super::arrays::{ArrayError, NumberArray, read_npy, read_npz, write_npy};
 use super::{Dataset, Origin};
 
 /// The first bytes of a zip, which a `.npz` file is.
@@ -49,6 +49,14 @@ pub enum LogitsError {
         /// The first such number.
         number: f32,
     },
+    /// Another number of rows than the file beside it.
+    #[error("it has {rows} rows, but the first file has {first}; both are of the same images")]
+    OtherRows {
+        /// Of the file.
+        rows: usize,
+        /// Of the first one.
+        first: usize,
+    },
     /// Too few or too many rows.
     #[error(
         "it has {rows} rows, but the data have {images} training images before any are set aside; \
@@ -90,6 +98,29 @@ impl Logits {
         Ok(Self { classes, numbers })
     }
 
+    /// Adds another file's logits to a weighted mean of logits: this one stands for `before` of the
+    /// weight so far, and the other for `weight`.
+    ///
+    /// # Errors
+    /// If the files have other numbers of rows.
+    pub fn average(&mut self, before: f64, other: &Self, weight: f64) -> Result<(), LogitsError> {
+        if self.numbers.len() != other.numbers.len() {
+            let rows = |all: &Self| all.numbers.len() / all.classes;
+            return Err(LogitsError::OtherRows { rows: rows(other), first: rows(self) });
+        }
+        let share = weight / (before + weight);
+        for (mean, logit) in self.numbers.iter_mut().zip(&other.numbers) {
+            *mean = ((1.0 - share) * f64::from(*mean) + share * f64::from(*logit)) as f32;
+        }
+        Ok(())
+    }
+
+    /// The bytes of a `.npy` file of them.
+    pub fn to_npy(&self) -> Vec<u8> {
+        let shape = vec![self.numbers.len() / self.classes, self.classes];
+        write_npy(&NumberArray { shape, numbers: self.numbers.clone() })
+    }
+
     /// The rows of the images that are trained on, in their order: `[images][classes]`.
     ///
     /// # Errors
@@ -114,7 +145,23 @@ mod tests {
     use edgesmith_search_space::DataShape;
 
     use super::*;
-    use crate::arrays::{write_npy, write_npz};
+    use crate::arrays::write_npz;
+
+    #[test]
+    fn the_mean_of_files_is_a_file() {
+        let file = |numbers: &[f32]| {
+            let array =
+                NumberArray { shape: vec![numbers.len() / 2, 2], numbers: numbers.to_vec() };
+            Logits::read(&write_npy(&array), 2).unwrap()
+        };
+        let mut mean = file(&[1.0, 2.0, 3.0, 4.0]);
+        mean.average(1.0, &file(&[5.0, 2.0, -1.0, 0.0]), 1.0).unwrap();
+        mean.average(2.0, &file(&[9.0, 8.0, 7.0, 6.0]), 2.0).unwrap();
+        assert_eq!(mean, file(&[6.0, 5.0, 4.0, 4.0]));
+        assert_eq!(Logits::read(&mean.to_npy(), 2).unwrap(), mean);
+        let error = mean.average(4.0, &file(&[1.0, 1.0]), 1.0).unwrap_err().to_string();
+        assert!(error.starts_with("it has 1 rows, but the first file has 2"), "{error}");
+    }
 
     fn digits() -> Dataset {
         let spec = DataSpec {

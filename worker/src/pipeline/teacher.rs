@@ -1,15 +1,21 @@
 //! Teachers beside a study's own one: a network from a file, with the classes in the order of the
-//! study's; others that are trained and asked with it; and assistants that learn from them all.
+//! study's; others that are asked with it, trained or from files; and assistants that learn from
+//! them all.
 
-use edgesmith_common::spec::{TeacherModel, TeacherSource, TeacherSpec};
+use std::sync::Arc;
+
+use edgesmith_common::spec::{
+    GivenLogits, OtherSource, OtherTeacher, TeacherModel, TeacherSource, TeacherSpec,
+};
 use edgesmith_common::{AttemptError, Purpose};
+use edgesmith_data::Normalization;
 use edgesmith_graph::{Graph, Weights};
 use edgesmith_search_space::{Design, Distillation, Features, Shrink};
 use edgesmith_train::{Checkpoint, SoftTargets, safetensors};
 
 use super::run::{Phase, Run, Study};
 use super::start::{Start, order_classes};
-use super::{Pipeline, head_alone, hopeless};
+use super::{Pipeline, head_alone, hopeless, inputs};
 use crate::session::AttemptContext;
 
 /// Where the progress of a teacher's task stands after all trainings.
@@ -24,7 +30,9 @@ pub struct Trainings {
 impl Trainings {
     pub fn of(teacher: &TeacherSpec) -> Self {
         let first = matches!(teacher.source, TeacherSource::Train { .. });
-        let all = usize::from(first) + teacher.others.len() + teacher.assistants.len();
+        let is_trained = |other: &&OtherTeacher| matches!(other.source, OtherSource::Train { .. });
+        let others = teacher.others.iter().filter(is_trained).count();
+        let all = usize::from(first) + others + teacher.assistants.len();
         Self { all, done: 0 }
     }
 
@@ -67,15 +75,7 @@ impl Pipeline {
     ) -> Result<SoftTargets, AttemptError> {
         let mut weight = 1.0;
         for (place, other) in (0..).zip(&teacher.others) {
-            let further = Further {
-                design: &other.architecture,
-                epochs: other.epochs,
-                weights: Purpose::OtherTeacherWeights(place),
-                shuffle: Purpose::OtherTeacherShuffle(place),
-            };
-            let (graph, weights) = self.train_further(run, &further, None, trainings.next())?;
-            run.context.progress(trainings.progress(), "soft targets");
-            let answers = run.soft_targets(&graph, &weights, &run.dataset.normalization, &[])?;
+            let answers = self.answers_of(run, (place, other), trainings)?;
             targets.average(weight, &answers, other.weight);
             weight += other.weight;
         }
@@ -96,6 +96,42 @@ impl Pipeline {
             targets = run.soft_targets(&graph, &weights, &run.dataset.normalization, features)?;
         }
         Ok(targets)
+    }
+
+    /// What a teacher beside the first, which has this place among them, says.
+    fn answers_of(
+        &self,
+        run: &Run<'_>,
+        (place, other): (u32, &OtherTeacher),
+        trainings: &mut Trainings,
+    ) -> Result<Arc<SoftTargets>, AttemptError> {
+        let of = |graph: &Graph, weights: &Weights, normalization: &Normalization, progress| {
+            run.context.progress(progress, "soft targets");
+            run.soft_targets(graph, weights, normalization, &[]).map(Arc::new)
+        };
+        match &other.source {
+            OtherSource::Train { architecture, epochs } => {
+                let further = Further {
+                    design: architecture,
+                    epochs: *epochs,
+                    weights: Purpose::OtherTeacherWeights(place),
+                    shuffle: Purpose::OtherTeacherShuffle(place),
+                };
+                let (graph, weights) = self.train_further(run, &further, None, trainings.next())?;
+                of(&graph, &weights, &run.dataset.normalization, trainings.progress())
+            }
+            OtherSource::Network { architecture, model } => {
+                let of_study = (run.study, run.context);
+                let start = given_network(model, architecture, &run.class_names, of_study);
+                let Start { graph, weights } = start?;
+                let normalization = inputs::normalization(&model.read_pixels());
+                of(&graph, &weights, &normalization, trainings.progress())
+            }
+            OtherSource::Logits(GivenLogits { path, file }) => {
+                let fetch = || run.study.given(*file, "a teacher's file of logits", run.context);
+                inputs::given_logits(&self.soft_targets, *file, path, run.dataset, fetch)
+            }
+        }
     }
 
     fn train_further(

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use edgesmith_common::spec::{ModelFile, ModelFiles};
+use edgesmith_common::spec::{ModelFile, ModelFiles, OtherFile};
 use edgesmith_common::{DIVERGED, DeviceClass, Fault};
 use edgesmith_edge_runtime::{Model, Notes, Session};
 

@@ -91,16 +91,23 @@ impl SoftTargets {
 
     /// Adds another teacher's answers to a weighted mean of answers: this one stands for `before`
     /// of the weight so far, and the other for `weight`. The mean of logits is the geometric mean
-    /// of probabilities, at any temperature. Features stay.
+    /// of probabilities, at any temperature. Features stay. If the other's logits are those of all
+    /// views, they count for each.
     ///
     /// # Panics
-    /// If both are not of the same views, images and classes.
+    /// If both are not of the same images and classes, or of other views.
     pub fn average(&mut self, before: f64, other: &Self, weight: f64) {
-        let sizes = |all: &Self| (all.data, all.views, all.images, all.classes);
+        let sizes = |all: &Self| (all.data, all.images, all.classes);
         assert_eq!(sizes(self), sizes(other), "answers to the same questions");
+        assert!(other.views.is_none() || other.views == self.views, "answers to the same views");
         let share = weight / (before + weight);
-        for (mean, logit) in self.logits.iter_mut().zip(&other.logits) {
-            *mean = ((1.0 - share) * f64::from(*mean) + share * f64::from(*logit)) as f32;
+        for view in self.logits.chunks_exact_mut(self.images * self.classes).enumerate() {
+            let (view, means) = view;
+            let start = if other.views.is_some() { view * means.len() } else { 0 };
+            let logits = &other.logits[start..][..means.len()];
+            for (mean, logit) in means.iter_mut().zip(logits) {
+                *mean = ((1.0 - share) * f64::from(*mean) + share * f64::from(*logit)) as f32;
+            }
         }
     }
 
@@ -400,6 +407,23 @@ mod tests {
         for (p, product) in probabilities(mean.of(1, 2)).iter().zip(products) {
             assert!((p - product / sum).abs() < 1e-6);
         }
+    }
+
+    #[test]
+    fn given_logits_count_for_every_view_of_a_mean() {
+        let whole = example();
+        let views = whole.views.unwrap();
+        let row: Vec<f32> = (0..whole.images * whole.classes).map(|i| i as f32 - 3.5).collect();
+        let given = SoftTargets { views: None, logits: row.clone(), ..example() };
+        let repeated = SoftTargets { logits: row.repeat(views), ..example() };
+        let mean_with = |other: &SoftTargets| {
+            let mut mean = example();
+            mean.average(1.0, other, 3.0);
+            mean
+        };
+        assert_eq!(mean_with(&given), mean_with(&repeated));
+        let (first, mean) = (whole.of(1, 2)[1], mean_with(&given).of(1, 2)[1]);
+        assert_eq!(mean, 0.25 * first + 0.75 * row[2 * whole.classes + 1]);
     }
 
     #[test]

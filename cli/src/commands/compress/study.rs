@@ -140,10 +140,16 @@ impl Composed<'_> {
         // Its paths are relative to the study file.
         if let Some(Value::Table(teacher)) = study.get_mut("teacher") {
             let folder = self.data.parent().unwrap_or(Path::new(""));
-            for name in ["weights", "model", "logits"] {
-                if let Some(Value::String(path)) = teacher.get_mut(name) {
-                    *path = folder.join(&*path).display().to_string();
+            let placed = |teacher: &mut Table| {
+                for name in ["weights", "model", "logits"] {
+                    if let Some(Value::String(path)) = teacher.get_mut(name) {
+                        *path = folder.join(&*path).display().to_string();
+                    }
                 }
+            };
+            placed(teacher);
+            if let Some(Value::Array(others)) = teacher.get_mut("others") {
+                others.iter_mut().filter_map(Value::as_table_mut).for_each(placed);
             }
         }
         let mut about = Table::new();

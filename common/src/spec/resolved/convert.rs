@@ -10,9 +10,9 @@ use super::document::*;
 use super::{ResolvedError, VERSION};
 use crate::spec::{
     AlgorithmSpec, Assistant, Augmentation, Budget, DataSource, DataSpec, FidelityRule,
-    FidelitySpec, MeasurementSpec, ModelSpec, OptimizerSpec, OtherTeacher, Pixels, PolicySpec,
-    RewardSpec, ScreeningSpec, StudySpec, TableRung, TableSpec, TeacherModel, TeacherSource,
-    TeacherSpec, TrainWork, TrainingSpec, Workload,
+    FidelitySpec, GivenLogits, LogitsBeside, MeasurementSpec, ModelSpec, OptimizerSpec,
+    OtherSource, OtherTeacher, Pixels, PolicySpec, RewardSpec, ScreeningSpec, StudySpec, TableRung,
+    TableSpec, TeacherModel, TeacherSource, TeacherSpec, TrainWork, TrainingSpec, Workload,
 };
 use crate::{Bound, Constraint, Goal, Objective, Seed};
 
@@ -276,6 +276,7 @@ impl TrainDocument {
                 assistants: teacher.assistants.iter().map(AssistantDocument::of).collect(),
             }),
             logits: work.logits.clone(),
+            logits_beside: work.logits_beside.iter().map(LogitsBesideDocument::of).collect(),
             measurement: MeasurementDocument {
                 warmup_runs,
                 min_runs,
@@ -326,8 +327,25 @@ impl TrainDocument {
             }
         };
         let teacher = |teacher: TeacherDocument| {
-            let other = |OtherTeacherDocument { architecture, epochs, weight }| {
-                Ok(OtherTeacher { architecture: design(architecture)?, epochs, weight })
+            let other = |other: OtherTeacherDocument| {
+                let OtherTeacherDocument { architecture, epochs, weight, network, logits } = other;
+                let source = match (epochs, network, logits) {
+                    (Some(epochs), None, None) => {
+                        OtherSource::Train { architecture: design(architecture)?, epochs }
+                    }
+                    (None, Some(network), None) => {
+                        let (architecture, model) = network.into_model(data)?;
+                        OtherSource::Network { architecture, model: Box::new(model) }
+                    }
+                    (None, None, Some(GivenLogitsDocument { path, file })) => {
+                        OtherSource::Logits(GivenLogits { path, file })
+                    }
+                    _ => {
+                        let reason = "each needs either epochs, a network or logits".to_owned();
+                        return Err(ResolvedError::Unusable { part: "teacher.others", reason });
+                    }
+                };
+                Ok(OtherTeacher { source, weight })
             };
             let assistant = |AssistantDocument { architecture, epochs, alpha, temperature }| {
                 let architecture = design(architecture)?;
@@ -384,6 +402,7 @@ impl TrainDocument {
             },
             teacher,
             logits: self.logits,
+            logits_beside: self.logits_beside.into_iter().map(Into::into).collect(),
             measurement: MeasurementSpec { warmup_runs, min_runs, min_seconds, threads, predict },
             screening: self.screening.map(screening).transpose()?,
         })
@@ -397,21 +416,51 @@ impl TeacherModelDocument {
     }
 
     fn into_teacher(self, data: DataShape) -> Result<TeacherSpec, ResolvedError> {
+        let (architecture, model) = self.into_model(data)?;
+        Ok(TeacherSpec::alone(architecture, TeacherSource::Network(Box::new(model))))
+    }
+
+    fn into_model(self, data: DataShape) -> Result<(Design, TeacherModel), ResolvedError> {
         let Self { path, file, mean, std, resolution } = self;
         let (network, weights) = (file.network.clone(), *file.weights.as_bytes());
         let alone = Variant::alone(network, weights, resolution, data);
         let alone = alone.map_err(|error| unusable("teacher", vec![error]))?;
         let pixels = Pixels { mean, std };
-        let model = TeacherModel { path, file, pixels, resolution };
-        let source = TeacherSource::Network(Box::new(model));
-        Ok(TeacherSpec::alone(Design::Model(alone), source))
+        Ok((Design::Model(alone), TeacherModel { path, file, pixels, resolution }))
     }
 }
 
 impl OtherTeacherDocument {
     fn of(other: &OtherTeacher) -> Self {
-        let OtherTeacher { architecture, epochs, weight } = other;
-        Self { architecture: staged(architecture), epochs: *epochs, weight: *weight }
+        let OtherTeacher { source, weight } = other;
+        let none =
+            Self { architecture: None, epochs: None, weight: *weight, network: None, logits: None };
+        match source {
+            OtherSource::Train { architecture, epochs } => {
+                Self { architecture: staged(architecture), epochs: Some(*epochs), ..none }
+            }
+            OtherSource::Network { architecture: _, model } => {
+                Self { network: Some(Box::new(TeacherModelDocument::of(model))), ..none }
+            }
+            OtherSource::Logits(GivenLogits { path, file }) => {
+                let logits = GivenLogitsDocument { path: path.clone(), file: *file };
+                Self { logits: Some(logits), ..none }
+            }
+        }
+    }
+}
+
+impl LogitsBesideDocument {
+    fn of(beside: &LogitsBeside) -> Self {
+        let LogitsBeside { given: GivenLogits { path, file }, weight } = beside;
+        Self { path: path.clone(), file: *file, weight: *weight }
+    }
+}
+
+impl From<LogitsBesideDocument> for LogitsBeside {
+    fn from(beside: LogitsBesideDocument) -> Self {
+        let LogitsBesideDocument { path, file, weight } = beside;
+        Self { given: GivenLogits { path, file }, weight }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ArtifactHash;
 use crate::spec::ModelFile;
 
 #[derive(Serialize, Deserialize)]
@@ -138,6 +139,9 @@ pub(super) struct TrainDocument {
     /// Absent if a network teaches, or nobody does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) logits: Option<String>,
+    /// Absent if there are none, as before there could be any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) logits_beside: Vec<LogitsBesideDocument>,
     pub(super) measurement: MeasurementDocument,
     pub(super) screening: Option<ScreeningDocument>,
 }
@@ -351,10 +355,29 @@ pub(super) struct TeacherDocument {
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct OtherTeacherDocument {
-    /// Absent if it is the user's network.
+    /// Absent if it is the user's network, or is not trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) architecture: Option<ArchitectureDocument>,
-    pub(super) epochs: u32,
+    /// Absent if it is from a file. Earlier programs need it, so they refuse those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) epochs: Option<u32>,
+    pub(super) weight: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) network: Option<Box<TeacherModelDocument>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) logits: Option<GivenLogitsDocument>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct GivenLogitsDocument {
+    pub(super) path: String,
+    pub(super) file: ArtifactHash,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct LogitsBesideDocument {
+    pub(super) path: String,
+    pub(super) file: ArtifactHash,
     pub(super) weight: f64,
 }
 

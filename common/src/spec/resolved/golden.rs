@@ -15,7 +15,9 @@ use edgesmith_search_space::{
 
 use super::*;
 use crate::ArtifactHash;
-use crate::spec::{AlgorithmSpec, FidelityRule, ModelFile, ModelFiles, PortName, Proxy, Workload};
+use crate::spec::{
+    AlgorithmSpec, FidelityRule, ModelFile, ModelFiles, OtherFile, PortName, Proxy, Workload,
+};
 
 const LINES: &str = include_str!("golden.txt");
 
@@ -302,6 +304,14 @@ at_most = [0.5, 1.25]
 importance = ["taylor", "l2"]
 "#;
 
+/// Trainings of integers that may normalise batches.
+const NORMALIZED: &str = r#"[[recipe.steps]]
+pass = "quantize"
+[[recipe.steps]]
+pass = "quantize-aware-train"
+normalize = [false, true]
+"#;
+
 /// A study with steps in place of the lists of its recipe.
 fn stepped(text: String, fp32: &str, mixed: &str) -> String {
     let steps = STEPS.replace("FP32", &format!("{fp32:?}")).replace("MIXED", &format!("{mixed:?}"));
@@ -403,6 +413,7 @@ fn studies() -> Vec<(&'static str, String)> {
         ("distil-values", with_steps(&of("name = \"random\""), VALUES)),
         ("prune-measured", with_steps(&of("name = \"random\""), MEASURED)),
         ("prune-budgets", with_steps(&of("name = \"random\""), BUDGETS)),
+        ("normalized-integers", with_steps(&of("name = \"random\""), NORMALIZED)),
         ("teacher-several", taught(SEVERAL)),
         ("idx", source(idx)),
         ("cifar10", source("source = \"cifar10\", directory = \"d\", train_limit = 500")),
@@ -417,6 +428,8 @@ fn studies() -> Vec<(&'static str, String)> {
         ("naswot", screened("naswot")),
         ("macs", screened("macs")),
         ("parameters", screened("parameters")),
+        ("teacher-logits-beside", taught("teacher = { logits = \"l.npy\", others = [\
+                                   { logits = \"m.npy\", weight = 0.5 }] }")),
         ("teacher-trained", taught("teacher = { epochs = 11 }")),
         ("teacher-given", taught(given)),
         ("teacher-logits", taught("teacher = { logits = \"l.npy\" }")),
@@ -430,6 +443,10 @@ fn studies() -> Vec<(&'static str, String)> {
         ("model-headed", model(7, "0.5", headed, "teacher = { epochs = 11 }")),
         ("teacher-network", model(5, "0.5", whole, "teacher = { model = \"big.onnx\", \
                              mean = [0.5, 0.25, 0.125], std = [0.5, 1.0, 2.0], resolution = 16 }")),
+        ("teacher-files", model(5, "0.5", whole, "teacher = { epochs = 11, others = [\
+                           { model = \"other.onnx\", mean = [0.5, 0.25, 0.125], \
+                           std = [0.5, 1.0, 2.0], resolution = 16, weight = 0.5 }, \
+                           { logits = \"l.npy\" }] }")),
         ("table", table("name = \"random\"", "identity = \"network\"", "budget = { trials = 5 }")),
         (
             "table-rungs",
@@ -448,7 +465,14 @@ fn parsed() -> Vec<(&'static str, StudySpec)> {
         let input_scale = if name == "model-scaled" { 128.0 } else { 1.0 };
         let network = ModelFile { input_scale, ..network() };
         let teacher = text.contains("big.onnx").then_some(&network);
-        let files = ModelFiles { space: Some(&network), teacher };
+        let logits = OtherFile::Logits(ArtifactHash::of(b"logits"));
+        let others = [Some(OtherFile::Network(Box::new(network.clone()))), Some(logits)];
+        let others = match name {
+            "teacher-files" => &others[..],
+            "teacher-logits-beside" => &others[1..],
+            _ => &[],
+        };
+        let files = ModelFiles { space: Some(&network), teacher, others };
         let spec = StudySpec::parse_with_models(&text, files)
             .unwrap_or_else(|e| panic!("{name}: {e}\n{text}"));
         (name, spec)

@@ -4,8 +4,8 @@
 
 use super::ResolvedError;
 use crate::spec::{
-    AlgorithmSpec, Budget, DataSource, FidelitySpec, Pixels, RewardSpec, StudySpec, TableSpec,
-    TeacherSource, TrainWork, Workload,
+    AlgorithmSpec, Budget, DataSource, FidelitySpec, OtherSource, Pixels, RewardSpec, StudySpec,
+    TableSpec, TeacherSource, TrainWork, Workload,
 };
 
 /// Whether the program can work with the values of `spec`.
@@ -93,8 +93,22 @@ fn train(work: &TrainWork) -> Result<(), ResolvedError> {
         Some(TeacherSource::Itself | TeacherSource::File { .. }) | None => {}
     }
     for other in work.teacher.iter().flat_map(|teacher| &teacher.others) {
-        not_zero("teacher.others.epochs", u64::from(other.epochs))?;
+        match &other.source {
+            OtherSource::Train { architecture: _, epochs } => {
+                not_zero("teacher.others.epochs", u64::from(*epochs))?;
+            }
+            OtherSource::Network { architecture: _, model } => {
+                let parts = ["teacher.others.mean", "teacher.others.std"];
+                pixels(&model.pixels, work.space.data().channels, parts)?;
+                let scale = f64::from(model.file.input_scale);
+                above_zero("teacher.others.model.input_scale", scale)?;
+            }
+            OtherSource::Logits(_) => {}
+        }
         above_zero("teacher.others.weight", other.weight)?;
+    }
+    for beside in &work.logits_beside {
+        above_zero("teacher.others.weight", beside.weight)?;
     }
     for assistant in work.teacher.iter().flat_map(|teacher| &teacher.assistants) {
         not_zero("teacher.assistants.epochs", u64::from(assistant.epochs))?;

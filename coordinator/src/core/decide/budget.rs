@@ -75,7 +75,8 @@ impl Turn<'_> {
         // Networks come with the file, and are not in its text.
         let same = there.spec().source() == spec.source()
             && there.spec().model() == spec.model()
-            && there.spec().teacher_model() == spec.teacher_model();
+            && there.spec().teacher_model() == spec.teacher_model()
+            && there.spec().other_teachers() == spec.other_teachers();
         let mut differences = if same { Vec::new() } else { there.as_filed().differences(spec) };
         if there.teacher_weights() != teacher_weights {
             let logits = spec.training().is_some_and(|work| work.logits.is_some());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use edgesmith_common::spec::ModelFile;
+use edgesmith_common::spec::{ModelFile, OtherSource};
 use edgesmith_common::{ArtifactHash, RungReport, TrainedTrial};
 
 use crate::core::state::Core;
@@ -29,11 +29,16 @@ impl Core {
 
 /// Those that came with the study, and its teacher's.
 fn of_study(study: &Study, add: &mut impl FnMut(ArtifactHash, &str)) {
+    let others = study.spec().other_teachers();
+    let networks = others.iter().filter_map(|other| match &other.source {
+        OtherSource::Network { model, .. } => Some((&model.file, "another network that teaches")),
+        OtherSource::Train { .. } | OtherSource::Logits(_) => None,
+    });
     let models = [
         study.spec().model().map(|model| (&model.file, "the network")),
         study.spec().teacher_model().map(|model| (&model.file, "the network that teaches")),
     ];
-    for (model, of) in models.into_iter().flatten() {
+    for (model, of) in models.into_iter().flatten().chain(networks) {
         // The whole list, so that a new field is looked at here. Nothing reads `file` again.
         let ModelFile {
             network: _,
@@ -45,6 +50,12 @@ fn of_study(study: &Study, add: &mut impl FnMut(ArtifactHash, &str)) {
             input_scale: _,
         } = model;
         add(*weights, of);
+    }
+    for other in others {
+        match &other.source {
+            OtherSource::Logits(given) => add(given.file, "the logits of another teacher"),
+            OtherSource::Train { .. } | OtherSource::Network { .. } => {}
+        }
     }
     if let Some(weights) = study.teacher_weights() {
         add(weights, "the given teacher");

@@ -138,10 +138,18 @@ impl Core {
                 measurements: values.map(|v| v.measurements().to_vec()).unwrap_or_default(),
             }
         });
-        let logits = training.and_then(|work| work.logits.as_ref());
+        let logits = training.and_then(|work| {
+            let beside = work.logits_beside.iter().map(|beside| beside.given.path.as_str());
+            let all: Vec<&str> = work.logits.as_deref().into_iter().chain(beside).collect();
+            match &all[..] {
+                [] => None,
+                [alone] => Some(format!("the logits in {alone}")),
+                several => Some(format!("the mean of the logits in {}", several.join(", "))),
+            }
+        });
         let teacher = teacher.or_else(|| {
             Some(TeacherView {
-                architecture: format!("the logits in {}", logits?),
+                architecture: logits?,
                 trained: None,
                 soft_targets: study.given_logits(),
                 measurements: Vec::new(),

@@ -35,7 +35,7 @@ pixels = "unit"
         classes: Vec::new(),
         input_scale: 1.0,
     };
-    let files = ModelFiles { space: Some(&file), teacher: None };
+    let files = ModelFiles { space: Some(&file), ..ModelFiles::default() };
     let spec = StudySpec::parse_with_models(&text, files).unwrap();
     let genotype = spec.space.genotype(vec![0; spec.space.choices().len()]).unwrap();
     let (number, rung) = (TrialNumber(7), None);
@@ -161,7 +161,7 @@ fn taught_by_a_network(classes: &[&str]) -> (StudySpec, ModelFile, Vec<u8>) {
     };
     let teacher = "[teacher]\nmodel = \"big.onnx\"\npixels = \"raw\"\nresolution = 16\n";
     let text = STUDY.replace("precision = \"int8\"", "alpha = 0.5") + teacher;
-    let files = ModelFiles { space: None, teacher: Some(&file) };
+    let files = ModelFiles { teacher: Some(&file), ..ModelFiles::default() };
     (StudySpec::parse_with_models(&text, files).unwrap(), file, weights)
 }
 
@@ -193,6 +193,73 @@ fn another_network_teaches_as_it_is_with_its_own_pixels() {
         assert!((got - expected).abs() < 1e-4 * size, "{got} {expected}");
     }
     assert_eq!(file.network.parameters().len(), graph.parameters().len());
+}
+
+/// The soft targets of a study whose teacher's task gets these files.
+fn soft_targets_of(spec: StudySpec, work: Work, files: Vec<Vec<u8>>) -> SoftTargets {
+    let context = AttemptContext::offline(files);
+    let task = TaskWork { study: spec.name.clone(), spec: Arc::new(spec), work, data: None };
+    match worker().execute(task, &context) {
+        Ok(Outcome::TeacherTrained { soft_targets, .. }) => {
+            SoftTargets::from_bytes(&context.fetch(soft_targets).unwrap()).unwrap()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_network_and_logits_of_files_teach_beside_the_first() {
+    let text = taught(200);
+    let first = safetensors::to_bytes(&teacher_weights(&text), &[]);
+    let work = || Work::TrainTeacher { weights: Some(ArtifactHash::of(&first)) };
+    let spec = StudySpec::parse(&text).unwrap();
+    let alone = soft_targets_of(spec, work(), vec![first.clone()]);
+    // The other network as the only teacher, of the same images.
+    let (spec, network, weights) = taught_by_a_network(&[]);
+    let none = Work::TrainTeacher { weights: None };
+    let second = soft_targets_of(spec, none, vec![weights.clone()]);
+
+    let (data, rows) = (data_of(&text), 3823);
+    let numbers: Vec<f32> = (0..rows * 10).map(|place| (place * 7 % 31) as f32 / 5.0).collect();
+    let row = |image: usize| &numbers[10 * data.origin.places[image]..][..10];
+    let shape = vec![rows, 10];
+    let logits = arrays::write_npy(&NumberArray { shape, numbers: numbers.clone() });
+    let others = "[[teacher.others]]\nmodel = \"big.onnx\"\npixels = \"raw\"\nresolution = 16\n\
+                  weight = 0.5\n[[teacher.others]]\nlogits = \"l.npy\"\n";
+    let sent = [
+        Some(OtherFile::Network(Box::new(network))),
+        Some(OtherFile::Logits(ArtifactHash::of(&logits))),
+    ];
+    let files = ModelFiles { others: &sent, ..ModelFiles::default() };
+    let spec = StudySpec::parse_with_models(&format!("{text}{others}"), files).unwrap();
+    let all = vec![first.clone(), weights.clone(), logits.clone()];
+    let mean = soft_targets_of(spec.clone(), work(), all);
+    assert_eq!(mean.views, Some(3));
+    let mut moved = 0.0f32;
+    for (view, image) in [(0, 0), (1, 7), (2, 159)] {
+        let (a, b, c) = (alone.of(view, image), second.of(view, image), row(image));
+        for class in 0..10 {
+            let expected = (a[class] + 0.5 * b[class] + c[class]) / 2.5;
+            let got = mean.of(view, image)[class];
+            let size = a[class].abs().max(b[class].abs()).max(10.0);
+            assert!((got - expected).abs() < 1e-5 * size, "{got} {expected}");
+            moved = moved.max((got - a[class]).abs());
+        }
+    }
+    assert!(moved > 0.1, "{moved}");
+
+    // A file of logits of other data.
+    let short = arrays::write_npy(&NumberArray { shape: vec![7, 10], numbers: vec![0.0; 70] });
+    let sent = [sent[0].clone(), Some(OtherFile::Logits(ArtifactHash::of(&short)))];
+    let files = ModelFiles { others: &sent, ..ModelFiles::default() };
+    let spec = StudySpec::parse_with_models(&format!("{text}{others}"), files).unwrap();
+    let context = AttemptContext::offline(vec![first.clone(), weights, short]);
+    let (study, work) = (spec.name.clone(), work());
+    let task = TaskWork { study, spec: Arc::new(spec), work, data: None };
+    let error = worker().execute(task, &context).unwrap_err();
+    assert_eq!(error.fault, Fault::Data);
+    let said = "failed to use the logits in l.npy: it has 7 rows";
+    assert!(error.reason.contains(said), "{error}");
 }
 
 #[test]
@@ -281,7 +348,7 @@ fn compressed(graph: &Graph, weights: &Weights, scale: f32, recipe: &str) -> (We
         classes: Vec::new(),
         input_scale: scale,
     };
-    let files = ModelFiles { space: Some(&model), teacher: None };
+    let files = ModelFiles { space: Some(&model), ..ModelFiles::default() };
     let spec = StudySpec::parse_with_models(&text, files).unwrap();
     let genotype = spec.space.genotype(vec![0; spec.space.choices().len()]).unwrap();
     let (number, rung) = (TrialNumber(1), None);

@@ -66,7 +66,7 @@ train = "as-it-is"
         classes: Vec::new(),
         input_scale: 1.0,
     };
-    let files = ModelFiles { space: Some(&file), teacher: None };
+    let files = ModelFiles { space: Some(&file), ..ModelFiles::default() };
     let spec = StudySpec::parse_with_models(&text, files).unwrap();
     let genotype = spec.space.genotype(vec![0; spec.space.choices().len()]).unwrap();
     let work = Work::TrainTrial {
