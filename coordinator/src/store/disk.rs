@@ -320,6 +320,11 @@ impl Store for DiskStore {
         let begin = journal.end().offset;
         let appended = journal.append(format::LAYOUT, records.len(), &bytes);
         let end = journal.end().offset;
+        if journal.take_copied() {
+            let entries = journal.single_entries();
+            self.stages_wait = entries.is_err();
+            entries.into_iter().for_each(|entries| self.stages.go_on(entries));
+        }
         self.unfinished = appended.is_err();
         if let Err(error) = appended {
             // Records need the room more.

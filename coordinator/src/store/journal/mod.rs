@@ -66,6 +66,8 @@ pub struct Journal {
     /// Which files have to be in the places of both.
     log_identity: Identity,
     mark_identity: Identity,
+    /// Whether the entries are in another file since [`Journal::take_copied`] was asked.
+    copied: bool,
     marks: Marks,
     /// The place after the last whole entry.
     end: Place,
@@ -168,6 +170,7 @@ impl Journal {
             access,
             log_identity: Identity::of(&log).map_err(at(&path))?,
             mark_identity: Identity::of(&mark).map_err(at(&mark_path))?,
+            copied: false,
             log,
             mark,
             marks,
@@ -189,6 +192,7 @@ impl Journal {
             access: Access::Write,
             log_identity: Identity::of(&log.file).map_err(at(&log.path))?,
             mark_identity: Identity::of(&mark).map_err(at(&mark_path(folder)))?,
+            copied: false,
             log: log.file,
             mark,
             marks,
@@ -251,6 +255,12 @@ impl Journal {
     /// As [`Journal::append`].
     pub fn close(&mut self) -> Result<(), StoreError> {
         if self.access == Access::Read { Ok(()) } else { self.put_back() }
+    }
+
+    /// Whether a file that was removed was written again since the last call, so that entries
+    /// have to be read from the new one. They are in the same places.
+    pub fn take_copied(&mut self) -> bool {
+        std::mem::take(&mut self.copied)
     }
 
     /// Whether the mark of the last append is durable.

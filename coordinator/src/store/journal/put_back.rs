@@ -51,7 +51,7 @@ impl Journal {
                 let copy = self.copied(&path).map_err(in_want_of_room(&path))?;
                 check(&path, &copy, self.end)?;
                 self.log_identity = Identity::of(&copy).map_err(at(&path))?;
-                self.log = copy;
+                (self.log, self.copied) = (copy, true);
             }
         }
         if in_place(&mark, self.mark_identity).map_err(at(&mark))?.is_none() {
