@@ -244,7 +244,7 @@ def node_bias(graph, product) -> str:
     return bias
 
 
-def macs_of(network: nn.Module) -> int:
+def macs_of(network: nn.Module, shape=(3, 32, 32)) -> int:
     """Multiply-accumulates of one image."""
     total, hooks = [0], []
 
@@ -255,7 +255,7 @@ def macs_of(network: nn.Module) -> int:
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             hooks.append(module.register_forward_hook(count))
     with torch.no_grad():
-        network(torch.zeros(1, 3, 32, 32))
+        network(torch.zeros(1, *shape))
     for hook in hooks:
         hook.remove()
     return total[0]
@@ -279,27 +279,29 @@ def theirs(args, data: Data, how, epochs: int, rate: float, seed: int) -> dict:
     }
 
 
-def prune(network: nn.Module, importance: str, everywhere: bool, images, labels) -> None:
-    """Prunes half of the MACs in small steps."""
+def prune(network: nn.Module, importance: str, everywhere: bool, images, labels, left=0.5,
+          steps=150, scale=SCALE) -> None:
+    """Prunes in small steps, until a share of the MACs is left."""
     import torch_pruning
 
+    shape = images.shape[1:]
     if importance == "Taylor":
         step = len(images) // EXAMPLES
-        loss = F.cross_entropy(network(images[::step] / SCALE), labels[::step])
+        loss = F.cross_entropy(network(images[::step] / scale), labels[::step])
         loss.backward()
     pruner = torch_pruning.pruner.BasePruner(
-        network, torch.zeros(1, 3, 32, 32),
+        network, torch.zeros(1, *shape),
         importance=getattr(torch_pruning.importance, f"{importance}Importance")(),
         global_pruning=everywhere, pruning_ratio=MOST, max_pruning_ratio=MOST,
-        iterative_steps=150, ignored_layers=[network.linear],
+        iterative_steps=steps, ignored_layers=[network.linear],
     )
-    target = macs_of(network) / 2
-    while macs_of(network) > target:
+    target = macs_of(network, shape) * left
+    while macs_of(network, shape) > target:
         pruner.step()
     network.zero_grad()
 
 
-def train(network: nn.Module, images, labels, epochs: int, rate: float) -> None:
+def train(network: nn.Module, images, labels, epochs: int, rate: float, scale=SCALE) -> None:
     weights = [each for each in network.parameters() if each.dim() > 1]
     biases = [each for each in network.parameters() if each.dim() == 1]
     optimizer = torch.optim.AdamW(
@@ -315,7 +317,7 @@ def train(network: nn.Module, images, labels, epochs: int, rate: float) -> None:
                 share = (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up))) / 2
             for group in optimizer.param_groups:
                 group["lr"] = rate * share
-            logits = network(images[chosen] / SCALE)
+            logits = network(images[chosen] / scale)
             loss = F.cross_entropy(logits, labels[chosen], label_smoothing=SMOOTHING)
             optimizer.zero_grad()
             loss.backward()

@@ -243,8 +243,10 @@ def tflite(path: pathlib.Path, images):
     return numpy.array(chosen)
 
 
-def static(model: pathlib.Path, network: Network, method: str, chosen, out: pathlib.Path) -> None:
-    """ONNX Runtime's static quantization: QDQ, a scale for each channel, as its guide advises."""
+def static(model: pathlib.Path, network: Network, method: str, chosen, out: pathlib.Path,
+           form: str = "QDQ", values: str = "QInt8") -> None:
+    """ONNX Runtime's static quantization: a scale for each channel, and QDQ with signed values, as
+    its guide advises."""
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -259,7 +261,8 @@ def static(model: pathlib.Path, network: Network, method: str, chosen, out: path
     quant_pre_process(str(model), str(prepared), skip_symbolic_shape=True)
     quantization.quantize_static(
         str(prepared), str(out), Reader(), per_channel=True,
-        quant_format=quantization.QuantFormat.QDQ,
+        quant_format=getattr(quantization.QuantFormat, form),
+        activation_type=getattr(quantization.QuantType, values),
         calibrate_method=getattr(quantization.CalibrationMethod, method),
     )
 
