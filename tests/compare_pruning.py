@@ -280,8 +280,9 @@ def theirs(args, data: Data, how, epochs: int, rate: float, seed: int) -> dict:
 
 
 def prune(network: nn.Module, importance: str, everywhere: bool, images, labels, left=0.5,
-          steps=150, scale=SCALE) -> None:
-    """Prunes in small steps, until a share of the MACs is left."""
+          steps=150, scale=SCALE, multiple=1) -> None:
+    """Prunes in small steps, until a share of the MACs is left or no more can go; to a multiple of
+    so many channels."""
     import torch_pruning
 
     shape = images.shape[1:]
@@ -294,9 +295,12 @@ def prune(network: nn.Module, importance: str, everywhere: bool, images, labels,
         importance=getattr(torch_pruning.importance, f"{importance}Importance")(),
         global_pruning=everywhere, pruning_ratio=MOST, max_pruning_ratio=MOST,
         iterative_steps=steps, ignored_layers=[network.linear],
+        round_to=multiple if multiple > 1 else None,
     )
     target = macs_of(network, shape) * left
-    while macs_of(network, shape) > target:
+    for _ in range(steps):
+        if macs_of(network, shape) <= target:
+            break
         pruner.step()
     network.zero_grad()
 
