@@ -89,8 +89,8 @@ impl Coordinator {
         let mut studies = self.studies();
         match studies.list_studies(v1::ListStudiesRequest {}).await.map(Response::into_inner) {
             Ok(all) => {
-                let waits = all.studies.into_iter().map(|study| study.waits);
-                waits.reduce(|first, _| first).filter(|why| !why.is_empty()).unwrap_or(silent)
+                let waits = all.studies.into_iter().map(|study| study.waits).next();
+                waits.filter(|why| !why.is_empty()).unwrap_or(silent)
             }
             Err(status) => describe(&status),
         }

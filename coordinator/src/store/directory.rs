@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -154,6 +155,14 @@ impl DataDir {
         Ok(Self { path, announced: false, read_only: true, lock })
     }
 
+    /// Whether the directory at its path is still the one that this process has locked. It may have
+    /// been removed or moved, and another process may have one of its own there.
+    pub fn is_held(&self) -> bool {
+        let of = |found: fs::Metadata| (found.dev(), found.ino());
+        let own = self.lock.as_ref().and_then(|lock| lock.metadata().ok()).map(of);
+        own.is_some() && own == fs::metadata(self.path.join(LOCK_FILE)).ok().map(of)
+    }
+
     /// Whether it can only be read.
     pub fn is_read_only(&self) -> bool {
         self.read_only
@@ -245,6 +254,7 @@ impl Drop for DataDir {
         // [`DataDir::holder`] ignores it.
         if self.announced {
             let _ = fs::remove_file(self.path.join(ADDRESS_FILE));
+            let _ = self.lock.as_mut().map(|lock| write_holder(lock, ""));
         }
     }
 }

@@ -285,6 +285,25 @@ impl DiskStore {
         }
     }
 
+    /// Writes files of the journal again that somebody has removed, while the directory is this
+    /// process's.
+    fn put_back(&mut self) -> Result<(), StoreError> {
+        let Log::Journal(journal) = &mut self.log else { return Ok(()) };
+        if journal.is_in_place() {
+            return Ok(());
+        }
+        if !self.directory.is_held() {
+            return Err(StoreError::Gone { path: self.directory.path().to_owned() });
+        }
+        journal.put_back()?;
+        if journal.take_copied() {
+            let entries = journal.single_entries();
+            self.stages_wait = entries.is_err();
+            entries.into_iter().for_each(|entries| self.stages.go_on(entries));
+        }
+        Ok(())
+    }
+
     /// The journal. Moves an old log to a new one first.
     fn journal(&mut self) -> Result<&mut Journal, StoreError> {
         if let Log::Old(old) = &self.log {
@@ -314,17 +333,13 @@ impl Store for DiskStore {
             self.adopt_rewritten();
             self.end_replacing()?;
         }
+        self.put_back()?;
         self.read_stages_again();
         let bytes = format::encode(records)?;
         let journal = self.journal()?;
         let begin = journal.end().offset;
         let appended = journal.append(format::LAYOUT, records.len(), &bytes);
         let end = journal.end().offset;
-        if journal.take_copied() {
-            let entries = journal.single_entries();
-            self.stages_wait = entries.is_err();
-            entries.into_iter().for_each(|entries| self.stages.go_on(entries));
-        }
         self.unfinished = appended.is_err();
         if let Err(error) = appended {
             // Records need the room more.
@@ -403,8 +418,8 @@ impl Drop for DiskStore {
         if let Some(rewriting) = self.rewriting.take() {
             rewriting.stop();
         }
-        if let Log::Journal(journal) = &mut self.log
-            && let Err(error) = journal.close()
+        if !self.directory.is_read_only()
+            && let Err(error) = self.put_back()
         {
             tracing::error!("the journal is not whole: {error}");
         }

@@ -121,6 +121,15 @@ pub enum StoreError {
         /// The operating system's error.
         source: io::Error,
     },
+    /// The directory is not this process's any more.
+    #[error(
+        "the data directory {path} was removed or replaced while it was in use, so nothing more is \
+         stored there"
+    )]
+    Gone {
+        /// Path of the directory.
+        path: PathBuf,
+    },
     /// There is no room left, and what was written of an append does no harm: it can be tried
     /// again when there is room.
     #[error("there is no room to write {path}: {source}")]

@@ -159,7 +159,11 @@ fn layers(graph: &Graph, quantization: &Quantization) -> Vec<NodeId> {
         let alone = node.parameters.iter().all(|id| reads[id.index()] == 1);
         let last = clips[id.index()].map_or(node.output, |(clip, _)| graph.node(clip).output);
         let is_output = graph.outputs().contains(&last) || graph.outputs().contains(&node.output);
-        own && alone && quantization.value(last).is_some() && !is_output
+        // Nothing else may have the names that a normalisation gets.
+        let name = format!("{}.{SUFFIX}", graph.value(node.output).name);
+        let taken = graph.value_named(&name).is_some()
+            || graph.parameters().any(|(_, parameter)| parameter.name.starts_with(&*name));
+        own && alone && quantization.value(last).is_some() && !is_output && !taken
     };
     graph.nodes().filter(|(id, node)| has_own(*id, node)).map(|(id, _)| id).collect()
 }

@@ -173,6 +173,8 @@ impl<'a> Passes<'a> {
         for (place, &(pass, acts)) in steps.iter().enumerate() {
             if !acts {
                 let said = idle.name(pass, &self.graph, |tuning| self.epochs_of(tuning));
+                let left_out = matches!(pass, Step::FineTune(tuning) if self.leaves_out(*tuning));
+                let said = said.or_else(|| left_out.then(|| LEFT_OUT.to_owned()));
                 said.into_iter().for_each(|name| stages.idle(name));
                 continue;
             }
@@ -191,9 +193,15 @@ impl<'a> Passes<'a> {
                         stages.idle("distil nothing: no training follows".to_owned());
                     }
                 }
-                (Step::Prune(pruning), _) => self.remove(pruning)?,
-                (Step::FineTune(_), _) if self.removed == Some(false) => {
-                    stages.idle(LEFT_OUT.to_owned());
+                (Step::Prune(pruning), _) => {
+                    if !self.remove(pruning)? {
+                        stages.trained_nothing();
+                    }
+                }
+                (Step::FineTune(tuning), _) if self.removed == Some(false) => {
+                    if self.leaves_out(*tuning) {
+                        stages.idle(LEFT_OUT.to_owned());
+                    }
                 }
                 (Step::FineTune(tuning), _) => {
                     self.removed = None;
@@ -240,6 +248,11 @@ impl<'a> Passes<'a> {
         let taught = self.teacher.is_some() && self.soft_targets.is_some();
         let distilled = trains && taught;
         (trains || !only_trains).then(|| Pass { name: name.to_owned(), distilled })
+    }
+
+    /// Whether a training has nothing to make good, because the prunings before it were not needed.
+    fn leaves_out(&self, tuning: FineTuning) -> bool {
+        self.removed == Some(false) && self.epochs_of(tuning) > 0
     }
 
     /// Whether a pass trains the network.
@@ -373,8 +386,9 @@ impl<'a> Passes<'a> {
         Ok(())
     }
 
-    /// Carries out a pruning. It leaves a network as it is that keeps the budget already.
-    fn remove(&mut self, pruning: &Pruning) -> Result<(), AttemptError> {
+    /// Carries out a pruning, with its trainings. It leaves a network as it is that keeps the budget
+    /// already; then the answer is no.
+    fn remove(&mut self, pruning: &Pruning) -> Result<bool, AttemptError> {
         let mut goal = None;
         let mut pruning = pruning.clone();
         if let Amount::AtMost { counted, most, .. } = pruning.amount {
@@ -384,13 +398,13 @@ impl<'a> Passes<'a> {
             if budget.is_met(before) {
                 self.note = Some(format!(" not needed: {}", budget.kept(before)));
                 self.removed = Some(self.removed == Some(true));
-                return Ok(());
+                return Ok(false);
             }
             pruning.amount = pruning.amount.of_whole(before);
             goal = Some(budget);
         }
         self.removed = Some(true);
-        match (pruning.amount.unit(), &pruning.amount) {
+        let done = match (pruning.amount.unit(), &pruning.amount) {
             (PruneUnit::Channels, _) => self.prune(&pruning, goal),
             (PruneUnit::Blocks, Amount::Blocks { counted, .. }) => {
                 let goal = match goal {
@@ -402,7 +416,8 @@ impl<'a> Passes<'a> {
             (PruneUnit::Weights | PruneUnit::TwoOfFour | PruneUnit::Blocks, _) => {
                 self.prune_weights(&pruning)
             }
-        }
+        };
+        done.map(|()| true)
     }
 
     /// `goal` is what the pruning says of it; `None` if that is said of nothing but what is

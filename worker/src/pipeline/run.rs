@@ -70,7 +70,7 @@ impl<'a> Study<'a> {
         what: &str,
         context: &AttemptContext,
     ) -> Result<Arc<Vec<u8>>, AttemptError> {
-        let mend = "without a backup, submit the study again, which stores its files again";
+        let mend = "without a backup, run the command again that began the study, which stores its files again";
         context.fetch_of_study(hash, what, mend)
     }
 }

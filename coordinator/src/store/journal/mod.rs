@@ -209,8 +209,8 @@ impl Journal {
         self.marks.whole
     }
 
-    /// Appends the records of `payload`, durably, and marks them. Files that were removed meanwhile
-    /// are written again.
+    /// Appends the records of `payload`, durably, and marks them. The caller has seen to it that the
+    /// files are in their places ([`Journal::put_back`]).
     ///
     /// # Errors
     /// [`StoreError::Full`] if there is no room: then the same payload can be appended again, and
@@ -224,11 +224,7 @@ impl Journal {
         if std::mem::replace(&mut self.failed, true) {
             return Err(StoreError::AfterFailure { path });
         }
-        if let Err(error) = self.put_back() {
-            // Nothing of it was written.
-            self.failed = !matches!(error, StoreError::Full { .. });
-            return Err(error);
-        }
+        self.check_length()?;
         let mut bytes = Vec::with_capacity(payload.len() + 64);
         let mut end = self.end;
         if !entry::write(&mut end, layout, records, payload, &mut bytes) {
@@ -247,14 +243,6 @@ impl Journal {
         }
         (self.end, self.unmarked, self.failed) = (end, None, false);
         Ok(())
-    }
-
-    /// Ends it: files that were removed meanwhile are written again.
-    ///
-    /// # Errors
-    /// As [`Journal::append`].
-    pub fn close(&mut self) -> Result<(), StoreError> {
-        if self.access == Access::Read { Ok(()) } else { self.put_back() }
     }
 
     /// Whether a file that was removed was written again since the last call, so that entries
@@ -329,9 +317,14 @@ impl Journal {
     /// If the change could not be made durable.
     pub fn replace(&mut self, log: FinishedLog) -> Result<(), StoreError> {
         let mark_path = mark_path(&self.folder);
+        let identity = Identity::of(&log.file).map_err(at(&log.path))?;
+        if put_back::in_place(&log.path, identity).is_none() || !self.is_in_place() {
+            // The file so far goes on, and is put back.
+            return Err(at(&self.folder)(io::ErrorKind::NotFound.into()));
+        }
         sync_directory(&self.folder).map_err(at(&self.folder))?;
         self.marks.write_both(&self.mark, log.end).map_err(at(&mark_path))?;
-        self.log_identity = Identity::of(&log.file).map_err(at(&log.path))?;
+        self.log_identity = identity;
         (self.log, self.end, self.has_torn_tail) = (log.file, log.end, false);
         // What the old file had beyond its mark is appended to the new one again.
         self.unmarked = None;

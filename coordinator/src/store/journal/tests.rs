@@ -343,6 +343,7 @@ fn files_that_are_removed_while_they_are_open_are_written_again() {
     let mut journal = Journal::create(&folder, log).unwrap();
     journal.append(2, 1, b"first").unwrap();
     for (round, lost) in ["1.log", "acknowledged", ""].into_iter().enumerate() {
+        assert!(journal.is_in_place());
         match lost {
             "" => fs::remove_dir_all(&folder).unwrap(),
             name => fs::remove_file(folder.join(name)).unwrap(),
@@ -351,6 +352,9 @@ fn files_that_are_removed_while_they_are_open_are_written_again() {
             // Something else in its place.
             fs::write(folder.join(lost), "other").unwrap();
         }
+        assert!(!journal.is_in_place());
+        journal.put_back().unwrap();
+        assert_eq!(journal.take_copied(), lost != "acknowledged");
         journal.append(2, 1, b"next").unwrap();
         let mut entries = Journal::open(&folder, Access::Read).unwrap().entries().unwrap();
         let mut count = 0;
@@ -359,9 +363,20 @@ fn files_that_are_removed_while_they_are_open_are_written_again() {
         }
         assert_eq!(count, 2 + round, "{lost}");
     }
-    fs::remove_dir_all(&folder).unwrap();
-    journal.close().unwrap();
-    assert_eq!(Journal::open(&folder, Access::Read).unwrap().end().appends, 4);
+    // An append that could not be marked is put back, too.
+    let mark = std::mem::replace(&mut journal.mark, full());
+    assert!(is_full(journal.append(2, 1, b"more")));
+    journal.mark = mark;
+    fs::remove_file(folder.join("1.log")).unwrap();
+    journal.put_back().unwrap();
+    journal.append(2, 1, b"more").unwrap();
+    assert_eq!(Journal::open(&folder, Access::Read).unwrap().end().appends, 5);
+    // A new file that is not in its place takes nobody's.
+    let mut new = journal.next_log().unwrap();
+    new.append(2, 1, b"all").unwrap();
+    let new = new.finish().unwrap();
+    fs::remove_file(folder.join("2.log")).unwrap();
+    assert!(journal.replace(new).is_err() && folder.join("1.log").exists());
     // What was cut is gone, so nothing more is acknowledged.
     let end = journal.end().offset;
     File::options().write(true).open(folder.join("1.log")).unwrap().set_len(end - 3).unwrap();

@@ -56,6 +56,13 @@ impl Stages {
         self.last = Some(Changed { pass, idle: Vec::new() });
     }
 
+    /// Says of the pass that was begun that it did not train after all.
+    pub fn trained_nothing(&mut self) {
+        if let Some(last) = &mut self.last {
+            last.pass.distilled = false;
+        }
+    }
+
     /// Adds to the name of the pass that changes the network.
     pub fn note(&mut self, note: &str) {
         if let Some(last) = &mut self.last {
