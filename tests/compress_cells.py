@@ -93,7 +93,8 @@ class Cells:
         except subprocess.CalledProcessError as error:
             print(f"{name}: {error.stderr}", file=sys.stderr, flush=True)
             start = f"\n{error.stderr}".find("\nerror: ")
-            if error.returncode < 0 or start < 0:
+            # Another process that has the folder open says nothing of the recipe.
+            if error.returncode < 0 or start < 0 or "is in use by another" in error.stderr:
                 raise
             return {"refused": error.stderr[start:]}
         best = json.loads(said)["best"]

@@ -70,7 +70,7 @@ struct Replacing {
 /// Where the records are.
 #[derive(Debug)]
 enum Log {
-    Journal(Journal),
+    Journal(Box<Journal>),
     Old(OldLog),
 }
 
@@ -87,7 +87,7 @@ impl DiskStore {
                 return Err(StoreError::OldReadOnly { path: path.to_owned() });
             }
             let journal = open_to_read(&directory.path().join(journal::FOLDER))?;
-            return Self::with(directory, Log::Journal(journal));
+            return Self::with(directory, Log::Journal(Box::new(journal)));
         }
         let folder = directory.path().join(journal::FOLDER);
         let database = directory.path().join(DATABASE);
@@ -96,7 +96,7 @@ impl DiskStore {
             let journal = Journal::open(&folder, Access::Write)?;
             // A crash may have left the old log there, and a user another one.
             beside_journal(directory.path(), begins_with(&journal))?;
-            return Self::with(directory, Log::Journal(journal));
+            return Self::with(directory, Log::Journal(Box::new(journal)));
         }
         let format = existing_database(&database)?.and_then(|(_, format)| format);
         if let Some(1..=NEWEST) = format {
@@ -111,7 +111,7 @@ impl DiskStore {
         }
         let journal = Journal::create(&folder, NewLog::create(&folder, 1)?.finish()?)?;
         beside_journal(directory.path(), begins_with(&journal))?;
-        Self::with(directory, Log::Journal(journal))
+        Self::with(directory, Log::Journal(Box::new(journal)))
     }
 
     fn with(directory: DataDir, log: Log) -> Result<Self, StoreError> {
@@ -235,7 +235,7 @@ impl DiskStore {
         match Journal::open(&folder, Access::Write) {
             Ok(journal) => {
                 let is_new = journal.end().generation == replacing.generation;
-                self.log = Log::Journal(journal);
+                self.log = Log::Journal(Box::new(journal));
                 if is_new {
                     self.replaced(replacing);
                 }
@@ -311,7 +311,7 @@ impl DiskStore {
             // The old log is still the log, and the next try begins a new file.
             let log = written_again(old, &folder).map_err(can_wait_for_room)?;
             // From here on, the journal is the log. The stages so far stay in memory.
-            self.log = Log::Journal(Journal::create(&folder, log)?);
+            self.log = Log::Journal(Box::new(Journal::create(&folder, log)?));
             self.stages_are_at(Places::default());
             beside_journal(self.directory.path(), |_| Ok(true))?;
         }
