@@ -92,7 +92,8 @@ class Cells:
             )
         except subprocess.CalledProcessError as error:
             print(f"{name}: {error.stderr}", file=sys.stderr, flush=True)
-            start = f"\n{error.stderr}".find("\nerror: ")
+            # A line of progress may stand before it.
+            start = f"\n{error.stderr}".replace("\r", "\n").find("\nerror: ")
             # Another process that has the folder open says nothing of the recipe.
             if error.returncode < 0 or start < 0 or "is in use by another" in error.stderr:
                 raise
