@@ -26,6 +26,7 @@ Needs numpy, onnx, onnxruntime, onnxscript, pillow, torch and torch-pruning.
 """
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -290,7 +291,9 @@ def script(args, task: Task, limits: dict, seed: int, seconds: float) -> dict:
         export(network, images[:1], file)
         chosen = images[:: len(images) // EXAMPLES][:EXAMPLES].numpy()
         integers = file.with_suffix(".int8.onnx")
-        with mock.patch.object(onnxruntime, "SessionOptions", OneThread):
+        # Its sessions have as many threads as cores, and it prints what it does.
+        with (mock.patch.object(onnxruntime, "SessionOptions", OneThread),
+              contextlib.redirect_stdout(sys.stderr)):
             compare_quantization.static(file, types.SimpleNamespace(name="image"), calibration,
                                         chosen, integers, **STORED)
         for made, precision in ((file, "fp32"), (integers, "int8")):
