@@ -343,6 +343,13 @@ mod tests {
         assert!(error.contains("study.toml is UTF-16 text: save it as UTF-8"), "{error}");
     }
 
+    /// Seven rows of logits, in `l.npy`.
+    fn write_logits(directory: &Path, columns: usize) {
+        let numbers = vec![0.5; 7 * columns];
+        let array = NumberArray { shape: vec![7, columns], numbers };
+        std::fs::write(directory.join("l.npy"), write_npy(&array)).unwrap();
+    }
+
     #[test]
     fn logits_are_read_before_anything_is_sent() {
         let directory = tempfile::tempdir().unwrap();
@@ -352,11 +359,7 @@ mod tests {
         let submitted = || Submission::read(&file);
         let said = || submitted().err().unwrap().to_string();
         assert!(said().contains("failed to read the teacher's logits: "), "{}", said());
-        let write = |columns: usize| {
-            let numbers = vec![0.5; 7 * columns];
-            let array = NumberArray { shape: vec![7, columns], numbers };
-            std::fs::write(directory.path().join("l.npy"), write_npy(&array)).unwrap();
-        };
+        let write = |columns| write_logits(directory.path(), columns);
         write(9);
         let wide = "l.npy: its shape is [7, 9], but it needs a row for each";
         assert!(said().contains(wide), "{}", said());
@@ -401,11 +404,7 @@ mod tests {
         let submitted = || Submission::read(&file);
         let said = || submitted().err().unwrap().to_string();
         assert!(said().contains("failed to read the teacher's logits: "), "{}", said());
-        let write = |columns: usize| {
-            let numbers = vec![0.5; 7 * columns];
-            let array = NumberArray { shape: vec![7, columns], numbers };
-            std::fs::write(directory.path().join("l.npy"), write_npy(&array)).unwrap();
-        };
+        let write = |columns| write_logits(directory.path(), columns);
         write(9);
         let wide = "l.npy: its shape is [7, 9], but it needs a row for each";
         assert!(said().contains(wide), "{}", said());

@@ -481,7 +481,8 @@ impl fmt::Debug for Distillation {
     }
 }
 
-/// Without what shrinks and normalises, as before anything did, because hashes of candidates are made of it.
+/// Without what shrinks and normalises, as before anything did, because hashes of candidates are
+/// made of it.
 impl fmt::Debug for FineTuning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut all = f.debug_struct("FineTuning");

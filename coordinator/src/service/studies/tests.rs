@@ -1,3 +1,5 @@
+//! Imports, pages of trials and hostile studies, through the service of a local coordinator.
+
 use edgesmith_common::spec::MAX_STUDY_BYTES;
 use edgesmith_common::{Figures, ScopedMetric, StudySpec};
 use edgesmith_proto::v1::study_service_client::StudyServiceClient;

@@ -1,3 +1,5 @@
+//! Directories of earlier versions, crashes while they move to a journal, and deleted studies.
+
 use super::super::format::appends_of_layout_1;
 use super::super::sled::{NEW_DATABASE, OLD_DATABASE};
 use super::super::{old, sled};

@@ -12,9 +12,10 @@ use rand_chacha::ChaCha8Rng;
 
 use super::super::hopeless;
 use super::super::run::Run;
+use super::Passes;
 use super::measured::{Goal, broken};
+use super::pruning::counted_in;
 use super::stages::unpruned;
-use super::{Passes, counted_in};
 use crate::evaluate::{each_image, size};
 
 impl Passes<'_> {
