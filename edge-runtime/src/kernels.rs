@@ -10,6 +10,8 @@ pub(crate) mod int8;
 mod isa;
 pub(crate) mod window;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use isa::Dot;
 pub(crate) use isa::{Isa, for_each_isa};
 
 /// Sizes of a convolution over rows and columns. Pairs are for rows and for columns.

@@ -75,6 +75,15 @@ impl Session {
         Self::with_isa(model, Isa::PORTABLE)
     }
 
+    /// One for each set of instructions that this processor has, the fastest first and
+    /// [`Session::portable`] last. They compute the same bytes.
+    ///
+    /// # Errors
+    /// See `new`.
+    pub fn each(model: &Model) -> Result<Vec<Self>, ModelError> {
+        Isa::all().into_iter().map(|isa| Self::with_isa(model, isa)).collect()
+    }
+
     fn with_isa(model: &Model, isa: Isa) -> Result<Self, ModelError> {
         let values = model.validate()?;
         // Fails before anything is allocated.

@@ -7,6 +7,8 @@
 mod avx2;
 mod portable;
 
+#[cfg(target_arch = "x86_64")]
+use super::Dot;
 use super::{Geometry, Isa, channels_last, for_each_isa, pad};
 use crate::layers::{Conv, Linear};
 use crate::model::{Requantization, Rounding};
@@ -146,8 +148,14 @@ pub(crate) fn int_conv(
     if isa.has_avx2()
         && let Some(factors) = &conv.avx2
     {
-        // SAFETY: an `Isa` with AVX2 exists only if AVX2 was detected.
-        return unsafe { avx2::conv(conv, factors, scratch, output) };
+        // SAFETY: an `Isa` with AVX2 or a dot product exists only if these were detected.
+        return unsafe {
+            match isa.dot() {
+                None => avx2::plain::conv(conv, factors, scratch, output),
+                Some(Dot::Avx) => avx2::avx_vnni::conv(conv, factors, scratch, output),
+                Some(Dot::Avx512) => avx2::avx512_vnni::conv(conv, factors, scratch, output),
+            }
+        };
     }
     portable::conv(conv, scratch, output);
 }
@@ -227,8 +235,14 @@ pub(crate) fn int_depthwise(
     if isa.has_avx2()
         && let Some(packed) = &conv.avx2
     {
-        // SAFETY: an `Isa` with AVX2 exists only if AVX2 was detected.
-        return unsafe { avx2::depthwise(conv, packed, scratch, output) };
+        // SAFETY: an `Isa` with AVX2 or a dot product exists only if these were detected.
+        return unsafe {
+            match isa.dot() {
+                None => avx2::plain::depthwise(conv, packed, scratch, output),
+                Some(Dot::Avx) => avx2::avx_vnni::depthwise(conv, packed, scratch, output),
+                Some(Dot::Avx512) => avx2::avx512_vnni::depthwise(conv, packed, scratch, output),
+            }
+        };
     }
     portable::depthwise(conv, scratch, output);
 }
@@ -359,6 +373,66 @@ pub(crate) fn int_sum(isa: Isa, sum: &PreparedSum, left: &[u8], right: &[u8], ou
     let _ = isa;
     for ((output, &left), &right) in output.iter_mut().zip(left).zip(right) {
         *output = sum.byte(left, right);
+    }
+}
+
+/// The product of two maps: `(left - left zero) * (right - right zero)`, scaled.
+#[derive(Debug)]
+pub(crate) struct PreparedProduct {
+    zeros: [u8; 2],
+    /// Has one factor.
+    rescale: Rescale,
+    /// `Some` when `avx2` is used.
+    #[cfg(target_arch = "x86_64")]
+    avx2: Option<avx2::Factors>,
+}
+
+impl PreparedProduct {
+    /// `rescale` has one factor.
+    pub fn new(isa: Isa, zeros: [u8; 2], rescale: Rescale) -> Self {
+        #[cfg(not(target_arch = "x86_64"))]
+        let Isa { .. } = isa;
+        Self {
+            zeros,
+            #[cfg(target_arch = "x86_64")]
+            avx2: {
+                let factors = [rescale.factors[0]; LANES];
+                avx2::Factors::new(isa, rescale.rounding, &factors, &[255 * 255; LANES])
+            },
+            rescale,
+        }
+    }
+
+    /// The byte for a byte of each side.
+    #[inline(always)]
+    pub fn byte(&self, left: u8, right: u8) -> u8 {
+        let [left_zero, right_zero] = self.zeros.map(i32::from);
+        self.rescale.byte(0, (i32::from(left) - left_zero) * (i32::from(right) - right_zero))
+    }
+}
+
+/// The product of a map with another of its shape, or with a row of numbers, one for each channel,
+/// that is repeated for every position.
+pub(crate) fn int_product(
+    isa: Isa,
+    product: &PreparedProduct,
+    left: &[u8],
+    right: &[u8],
+    output: &mut [u8],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_avx2()
+        && let Some(factors) = &product.avx2
+    {
+        // SAFETY: an `Isa` with AVX2 exists only if AVX2 was detected.
+        return unsafe { avx2::product(product, factors, left, right, output) };
+    }
+    let _ = isa;
+    let rows = output.chunks_exact_mut(right.len()).zip(left.chunks_exact(right.len()));
+    for (output, left) in rows {
+        for ((output, &left), &right) in output.iter_mut().zip(left).zip(right) {
+            *output = product.byte(left, right);
+        }
     }
 }
 

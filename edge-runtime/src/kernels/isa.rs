@@ -1,23 +1,55 @@
 //! Which instructions the kernels may use.
 
-/// An instruction set that this processor has. A value with AVX2 exists only if AVX2 was detected;
-/// the unsafe calls into AVX2 code rely on this.
+/// An instruction set that this processor has. A value with AVX2 exists only if AVX2 and FMA were
+/// detected, and one with dot products only if these were; the unsafe calls into such code rely on
+/// this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Isa {
     avx2: bool,
+    dot: Option<Dot>,
+}
+
+/// An instruction that multiplies pairs of int16 and adds both products to a sum, exactly. There
+/// are two that do the same.
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "nothing else has them"))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dot {
+    /// Of AVX-VNNI.
+    Avx,
+    /// Of AVX-512 VNNI and VL.
+    Avx512,
 }
 
 impl Isa {
     /// Only the instructions that the compiler was told to use.
-    pub const PORTABLE: Self = Self { avx2: false };
+    pub const PORTABLE: Self = Self { avx2: false, dot: None };
 
     /// The best that this processor has.
     pub fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
-        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-        #[cfg(not(target_arch = "x86_64"))]
-        let avx2 = false;
-        Self { avx2 }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            let avx512 =
+                is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vl");
+            let avx = is_x86_feature_detected!("avxvnni").then_some(Dot::Avx);
+            return Self { avx2: true, dot: if avx512 { Some(Dot::Avx512) } else { avx } };
+        }
+        Self::PORTABLE
+    }
+
+    /// All that this processor has, the best one first.
+    pub fn all() -> Vec<Self> {
+        let best = Self::detect();
+        let mut all = vec![best];
+        #[cfg(target_arch = "x86_64")]
+        if best.dot == Some(Dot::Avx512) && is_x86_feature_detected!("avxvnni") {
+            all.push(Self { dot: Some(Dot::Avx), ..best });
+        }
+        for less in [Self { dot: None, ..best }, Self::PORTABLE] {
+            if !all.contains(&less) {
+                all.push(less);
+            }
+        }
+        all
     }
 
     /// Whether AVX2 and FMA are present and should be used.
@@ -25,6 +57,13 @@ impl Isa {
     #[inline]
     pub fn has_avx2(self) -> bool {
         self.avx2
+    }
+
+    /// The dot product that should be used; none without AVX2.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "nothing else has AVX2"))]
+    #[inline]
+    pub fn dot(self) -> Option<Dot> {
+        self.dot
     }
 }
 

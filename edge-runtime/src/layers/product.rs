@@ -3,7 +3,7 @@
 use super::binary::{Sides, broadcast};
 use super::conv::zero;
 use super::prelude::*;
-use crate::kernels::int8::Rescale;
+use crate::kernels::int8::{PreparedProduct, Rescale, int_product};
 
 /// `(left - left zero) * (right - right zero)`, scaled by `requantize`. It broadcasts as
 /// [`Binary`](super::Binary).
@@ -41,28 +41,30 @@ impl Settings for IntProduct {
     }
 
     fn prepare(&self, site: &Site) -> Box<dyn Prepared> {
+        let zeros = [0, 1].map(|input| zero(site.inputs[input].element));
         let output_zero = zero(site.output.element);
-        Box::new(PreparedProduct {
-            zeros: [0, 1].map(|input| zero(site.inputs[input].element)),
-            rescale: Rescale::new(&[self.requantize], site.rounding, output_zero, self.clamp),
-            sides: Sides::new(site),
-        })
+        let rescale = Rescale::new(&[self.requantize], site.rounding, output_zero, self.clamp);
+        let product = PreparedProduct::new(site.isa, zeros, rescale);
+        Box::new(SidesOfProduct { product, sides: Sides::new(site) })
     }
 }
 
-struct PreparedProduct {
-    zeros: [u8; 2],
-    rescale: Rescale,
+struct SidesOfProduct {
+    product: PreparedProduct,
     sides: Sides,
 }
 
-impl Prepared for PreparedProduct {
+impl Prepared for SidesOfProduct {
     fn run(&self, operands: Operands) {
         let [left, right] = [0, 1].map(|input| operands.inputs.of::<u8>(input));
-        let [left_zero, right_zero] = self.zeros.map(i32::from);
-        self.sides.each(left, right, operands.output, |left, right| {
-            let product = (i32::from(left) - left_zero) * (i32::from(right) - right_zero);
-            self.rescale.byte(0, product)
-        });
+        let (product, output) = (&self.product, operands.output);
+        match &self.sides {
+            Sides::Equal | Sides::Channels(2..) => {
+                int_product(operands.isa, product, left, right, output);
+            }
+            sides @ (Sides::Channels(..2) | Sides::Repeated(_)) => {
+                sides.each(left, right, output, |left, right| product.byte(left, right));
+            }
+        }
     }
 }

@@ -63,7 +63,7 @@ static ALLOCATOR: Counting = Counting;
 fn running_does_not_allocate() {
     for seed in 0..200 {
         for model in [float_model(seed, 8), int_model(seed, 8)] {
-            for mut session in [Session::new(&model).unwrap(), Session::portable(&model).unwrap()] {
+            for mut session in Session::each(&model).unwrap() {
                 let arrays = arrays(&model, seed);
                 let tensors = tensors(&arrays);
                 let before = CALLS.get();

@@ -210,7 +210,7 @@ fn a_file_with_every_kind_stays_readable() {
     let expected =
         Model { notes: Notes { tests: Vec::new(), ..read.notes.clone() }, ..read.clone() };
     assert_eq!(model(), expected);
-    for mut session in [Session::new(&read).unwrap(), Session::portable(&read).unwrap()] {
+    for mut session in Session::each(&read).unwrap() {
         let test = &read.notes.tests[0];
         assert!(session.difference(test).unwrap() < 1e-4);
         // Bytes are the same, bit for bit.

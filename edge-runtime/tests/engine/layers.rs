@@ -75,16 +75,18 @@ proptest! {
     fn layers_in_fp32_compute_what_plain_loops_do(seed: u64) {
         let model = float_model(seed, 5);
         let (open, _) = open(&model);
-        check(&model, &mut Session::new(&open).unwrap(), seed)?;
-        check(&model, &mut Session::portable(&open).unwrap(), seed)?;
+        for session in &mut Session::each(&open).unwrap() {
+            check(&model, session, seed)?;
+        }
     }
 
     #[test]
     fn layers_in_integers_compute_what_plain_loops_do_bit_for_bit(seed: u64) {
         let model = int_model(seed, 5);
         let (open, _) = open(&model);
-        check(&model, &mut Session::new(&open).unwrap(), seed)?;
-        check(&model, &mut Session::portable(&open).unwrap(), seed)?;
+        for session in &mut Session::each(&open).unwrap() {
+            check(&model, session, seed)?;
+        }
     }
 
     /// Values that share memory do not disturb each other, and a session forgets nothing between

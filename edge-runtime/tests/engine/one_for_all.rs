@@ -59,7 +59,7 @@ proptest! {
         let inputs = tensors(&inputs);
         let mut expected = Session::portable(&all).unwrap();
         expected.run_on(&inputs).unwrap();
-        for mut session in [Session::new(&read).unwrap(), Session::portable(&read).unwrap()] {
+        for mut session in Session::each(&read).unwrap() {
             session.run_on(&inputs).unwrap();
             for place in 0..all.outputs.len() {
                 prop_assert_eq!(session.output(place), expected.output(place));

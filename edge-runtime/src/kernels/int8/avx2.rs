@@ -1,137 +1,17 @@
 //! The integer kernels with AVX2: `vpmaddwd` multiplies 16 pairs of int16 and adds each two
-//! products into int32, exactly.
+//! products into int32, exactly. With VNNI, `vpdpwssd` also adds them to a sum.
 
+mod convolutions;
 mod rescale;
 
 use std::arch::x86_64::*;
 
+pub(super) use self::convolutions::{avx_vnni, avx512_vnni, plain};
 pub(super) use self::rescale::Factors;
 use self::rescale::{Ends, FactorGroup, Pair};
 use super::super::Isa;
-use super::{
-    LANES, PreparedAdd, PreparedConv, PreparedDepthwise, PreparedSum, Rescale, WIDE_LANES,
-};
+use super::{LANES, PreparedAdd, PreparedProduct, PreparedSum, Rescale, WIDE_LANES};
 use crate::model::{Requantization, Rounding};
-
-/// `input` is the widened, padded input map.
-#[target_feature(enable = "avx2")]
-pub(super) fn conv(conv: &PreparedConv, factors: &Factors, input: &[i16], output: &mut [u8]) {
-    let ends = Ends::new(&conv.rescale);
-    let factors = factors.groups();
-    let kernel = conv.geometry.kernel[0];
-    let positions = conv.corners.len();
-    let groups = conv.bias.len() / LANES;
-    // Checks the unchecked reads of `conv_tile`: corners ascend, so the last one is enough.
-    let last_corner = conv.corners.last().map_or(0, |&corner| corner as usize);
-    assert_eq!(conv.unit, 2);
-    assert!(last_corner + (kernel - 1) * conv.line() + 2 * conv.steps <= input.len());
-    assert!(groups * kernel * conv.steps * 2 * LANES <= conv.weight.len());
-    let mut group = 0;
-    while group < groups {
-        let mut position = 0;
-        if group + 1 < groups {
-            while position + 4 <= positions {
-                // SAFETY: reads were checked above; two groups are left.
-                unsafe { conv_tile::<4, 2>(conv, factors, ends, input, group, position, output) };
-                position += 4;
-            }
-            while position < positions {
-                // SAFETY: as above.
-                unsafe { conv_tile::<1, 2>(conv, factors, ends, input, group, position, output) };
-                position += 1;
-            }
-            group += 2;
-        } else {
-            while position + 8 <= positions {
-                // SAFETY: reads were checked above; one group is left.
-                unsafe { conv_tile::<8, 1>(conv, factors, ends, input, group, position, output) };
-                position += 8;
-            }
-            while position + 4 <= positions {
-                // SAFETY: as above.
-                unsafe { conv_tile::<4, 1>(conv, factors, ends, input, group, position, output) };
-                position += 4;
-            }
-            while position < positions {
-                // SAFETY: as above.
-                unsafe { conv_tile::<1, 1>(conv, factors, ends, input, group, position, output) };
-                position += 1;
-            }
-            group += 1;
-        }
-    }
-}
-
-/// Computes `M` positions by `V` (1 or 2) groups of channels, all in registers.
-///
-/// # Safety
-/// From each position's corner, `kernel` lines of `2 * pairs` elements must be inside `input`, and
-/// the packed weights must hold `V` groups from `group` on.
-#[target_feature(enable = "avx2")]
-#[inline]
-unsafe fn conv_tile<const M: usize, const V: usize>(
-    conv: &PreparedConv,
-    factors: &[FactorGroup],
-    ends: Ends,
-    input: &[i16],
-    group: usize,
-    position: usize,
-    output: &mut [u8],
-) {
-    let (kernel, line, pairs) = (conv.geometry.kernel[0], conv.line(), conv.steps);
-    let first = group * LANES;
-    let corners = &conv.corners[position..position + M];
-    let mut sums = [[_mm256_setzero_si256(); V]; M];
-    for v in 0..V {
-        let bias = load8(&conv.bias, first + v * LANES);
-        for sums in &mut sums {
-            sums[v] = bias;
-        }
-    }
-    for row in 0..kernel {
-        // SAFETY: by this function's contract, these and the reads below stay inside.
-        let (pixels, weights): ([*const i16; M], [*const i16; V]) = unsafe {
-            (
-                std::array::from_fn(|m| input.as_ptr().add(corners[m] as usize + row * line)),
-                std::array::from_fn(|v| {
-                    conv.weight.as_ptr().add(((group + v) * kernel + row) * pairs * 2 * LANES)
-                }),
-            )
-        };
-        for pair in 0..pairs {
-            let mut weight = [_mm256_setzero_si256(); V];
-            for v in 0..V {
-                // SAFETY: as above.
-                weight[v] = unsafe { _mm256_loadu_si256(weights[v].add(pair * 2 * LANES).cast()) };
-            }
-            for m in 0..M {
-                // SAFETY: as above. Reads two int16 as one unaligned int32.
-                let pixel = unsafe { pixels[m].add(2 * pair).cast::<i32>().read_unaligned() };
-                let pixel = _mm256_set1_epi32(pixel);
-                for v in 0..V {
-                    sums[m][v] = _mm256_add_epi32(sums[m][v], _mm256_madd_epi16(pixel, weight[v]));
-                }
-            }
-        }
-    }
-    let factors = &factors[group..group + V];
-    let mut bytes = [[0; 4 * LANES]; 2];
-    for (quad, bytes) in bytes.iter_mut().enumerate().take((M * V).div_ceil(4)) {
-        let mut scaled = [_mm256_setzero_si256(); 4];
-        for (index, scaled) in scaled.iter_mut().enumerate() {
-            let (m, v) = ((quad * 4 + index) / V, (quad * 4 + index) % V);
-            if m < M {
-                *scaled = factors[v].scale(sums[m][v]);
-            }
-        }
-        ends.store(scaled, bytes);
-    }
-    let count = (V * LANES).min(conv.out_channels - first);
-    for (m, bytes) in bytes.as_flattened().chunks_exact(V * LANES).take(M).enumerate() {
-        let start = (position + m) * conv.out_channels + first;
-        copy(bytes, &mut output[start..start + count]);
-    }
-}
 
 /// A depthwise convolution with its weights, biases and factors in the order that results from
 /// unpacking two vectors of 16 channels: channels 0-3 and 8-11 in the low vector, 4-7 and 12-15 in
@@ -190,90 +70,11 @@ impl Depthwise {
     }
 }
 
-/// `input` is the widened, padded input map.
-#[target_feature(enable = "avx2")]
-pub(super) fn depthwise(
-    conv: &PreparedDepthwise,
-    packed: &Depthwise,
-    input: &[i16],
-    output: &mut [u8],
-) {
-    // Checks the unchecked reads of `depthwise_group`: corners and taps ascend, so the last ones
-    // are enough.
-    let last_corner = conv.corners.last().map_or(0, |&corner| corner as usize);
-    let last_tap = conv.taps.last().map_or(0, |&tap| tap as usize);
-    assert!(last_corner + last_tap + conv.pixel <= input.len());
-    assert!(conv.pixel * packed.pairs.len() * 2 <= packed.weight.len());
-    let ends = Ends::new(&conv.rescale);
-    let channels = conv.geometry.channels;
-    let width = conv.geometry.out_width();
-    let rows = conv.corners.chunks_exact(width).zip(output.chunks_exact_mut(width * channels));
-    for (corners, output) in rows {
-        for first in (0..channels).step_by(WIDE_LANES) {
-            let output = Strided { output: &mut *output, step: channels, first };
-            // SAFETY: reads were checked above, and `first` is below `channels`. `PAIRS` is 0 or
-            // equals the number of pairs. It is not 0 for 3x3 and 5x5 kernels, so that their loops
-            // are unrolled.
-            unsafe {
-                match packed.pairs.len() {
-                    5 => depthwise_group::<5>(packed, ends, input, corners, output),
-                    13 => depthwise_group::<13>(packed, ends, input, corners, output),
-                    _ => depthwise_group::<0>(packed, ends, input, corners, output),
-                }
-            }
-        }
-    }
-}
-
 /// Up to 16 channels from `first` on, in a row of pixels with `step` channels each.
 struct Strided<'a> {
     output: &'a mut [u8],
     step: usize,
     first: usize,
-}
-
-/// Computes sixteen channels of a row of output positions.
-///
-/// # Safety
-/// At each tap of each corner, one pixel must be inside `input`; `first` must be below the number
-/// of channels; `PAIRS` must be the number of pairs, or 0 for any.
-#[target_feature(enable = "avx2")]
-#[inline]
-unsafe fn depthwise_group<const PAIRS: usize>(
-    packed: &Depthwise,
-    ends: Ends,
-    input: &[i16],
-    corners: &[u32],
-    Strided { output, step, first }: Strided,
-) {
-    let count = WIDE_LANES.min(step - first);
-    let pairs = if PAIRS == 0 { packed.pairs.len() } else { PAIRS };
-    let bias = [load8(&packed.bias, first), load8(&packed.bias, first + LANES)];
-    let factors = &packed.factors.groups()[first / LANES..][..2];
-    // SAFETY: each group of 16 channels has `pairs` times 32 weights.
-    let weight = unsafe { packed.weight.as_ptr().add(first * pairs * 2) };
-    for (&corner, output) in corners.iter().zip(output.chunks_exact_mut(step)) {
-        let [mut low, mut high] = bias;
-        for pair in 0..pairs {
-            // SAFETY: by this function's contract; a group of channels lies within a pixel.
-            let (a, b, weight_low, weight_high) = unsafe {
-                let pixels = input.as_ptr().add(corner as usize + first);
-                let [tap_a, tap_b] = packed.pairs.get_unchecked(pair).map(|tap| tap as usize);
-                (
-                    _mm256_loadu_si256(pixels.add(tap_a).cast()),
-                    _mm256_loadu_si256(pixels.add(tap_b).cast()),
-                    _mm256_loadu_si256(weight.add(pair * 32).cast()),
-                    _mm256_loadu_si256(weight.add(pair * 32 + 16).cast()),
-                )
-            };
-            let products = _mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), weight_low);
-            low = _mm256_add_epi32(low, products);
-            let products = _mm256_madd_epi16(_mm256_unpackhi_epi16(a, b), weight_high);
-            high = _mm256_add_epi32(high, products);
-        }
-        let bytes = ends.bytes(factors[0].scale(low), factors[1].scale(high));
-        copy(&bytes, &mut output[first..first + count]);
-    }
 }
 
 /// An addition with the factors of its sides and sum.
@@ -344,6 +145,55 @@ pub(super) fn sum(sum: &PreparedSum, left: &[u8], right: &[u8], output: &mut [u8
     for ((output, &left), &right) in last_output.iter_mut().zip(last_left).zip(last_right) {
         *output = sum.byte(left, right);
     }
+}
+
+/// Computes sixteen products at a time. `right` is repeated for each row of its length.
+#[target_feature(enable = "avx2")]
+pub(super) fn product(
+    product: &PreparedProduct,
+    factors: &Factors,
+    left: &[u8],
+    right: &[u8],
+    output: &mut [u8],
+) {
+    let ends = Ends::new(&product.rescale);
+    let factor = &factors.groups()[0];
+    let zeros = product.zeros.map(i32::from);
+    let (whole, last) = right.as_chunks::<WIDE_LANES>();
+    let mut padded = [0; WIDE_LANES];
+    padded[..last.len()].copy_from_slice(last);
+    let rows = output.chunks_exact_mut(right.len()).zip(left.chunks_exact(right.len()));
+    for (output, left) in rows {
+        let (left, last_left) = left.as_chunks::<WIDE_LANES>();
+        let (output, last_output) = output.as_chunks_mut::<WIDE_LANES>();
+        for ((output, left), right) in output.iter_mut().zip(left).zip(whole) {
+            *output = products(factor, ends, zeros, left, right);
+        }
+        if !last_left.is_empty() {
+            let mut left = [0; WIDE_LANES];
+            left[..last_left.len()].copy_from_slice(last_left);
+            copy(&products(factor, ends, zeros, &left, &padded), last_output);
+        }
+    }
+}
+
+/// Sixteen scaled products.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn products(
+    factor: &FactorGroup,
+    ends: Ends,
+    [left_zero, right_zero]: [i32; 2],
+    left: &[u8; WIDE_LANES],
+    right: &[u8; WIDE_LANES],
+) -> [u8; WIDE_LANES] {
+    let left = centred::<0>(left, left_zero);
+    let right = centred::<0>(right, right_zero);
+    let mut scaled = [_mm256_setzero_si256(); 2];
+    for half in 0..2 {
+        scaled[half] = factor.scale(_mm256_mullo_epi32(left[half], right[half]));
+    }
+    ends.bytes(scaled[0], scaled[1])
 }
 
 /// `(q - zero) << SHIFT` of 16 bytes, in the order that `Ends::bytes` corrects: 0-3 and 8-11, then

@@ -6,6 +6,7 @@ use std::arch::x86_64::*;
 use super::super::{LANES, Rescale};
 use crate::kernels::Isa;
 use crate::model::{Requantization, Rounding};
+use crate::quantization::round_shift;
 
 /// The factors of all channels, in groups of eight.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ impl Factors {
         let groups = factors.chunks(LANES).zip(largest.chunks(LANES));
         groups
             .map(|(factors, largest)| match rounding {
-                Rounding::Once => Once::new(factors).map(FactorGroup::Once),
+                Rounding::Once => Once::new(factors, largest).map(FactorGroup::Once),
                 Rounding::Twice => Twice::new(factors, largest).map(FactorGroup::Twice),
             })
             .collect::<Option<_>>()
@@ -72,21 +73,21 @@ pub(super) struct Once {
 }
 
 impl Once {
-    /// Takes up to eight factors; the rest are 0. `None` if a factor shifts left, so that a result
-    /// could need more than 32 bits.
-    fn new(factors: &[Requantization]) -> Option<Self> {
+    /// Takes up to eight factors; the rest are 0. `None` if a result could need more than 32 bits,
+    /// which only factors of 1 and more can make. Weights of few bits have such factors, because a
+    /// step of theirs is large.
+    fn new(factors: &[Requantization], largest: &[i32]) -> Option<Self> {
         let mut group = Self {
             multiplier: [0; LANES],
             nudge: [[i64::MIN; LANES / 2]; 2],
             right: [[31; LANES / 2]; 2],
             excess: [0; LANES],
         };
-        for (lane, factor) in factors.iter().enumerate() {
-            if factor.shift > 0 {
-                return None;
-            }
-            // 31 to 62.
+        for (lane, (factor, &largest)) in factors.iter().zip(largest).enumerate() {
+            // 1 to 62.
             let right = i64::from(31 - factor.shift);
+            let most = i64::from(largest) * i64::from(factor.multiplier);
+            i32::try_from(round_shift(most, right as u32)).ok()?;
             group.multiplier[lane] = factor.multiplier;
             group.nudge[lane % 2][lane / 2] = i64::MIN + (1 << (right - 1));
             group.right[lane % 2][lane / 2] = right;
@@ -309,7 +310,7 @@ mod tests {
 
         #[test]
         fn scaling_equals_apply(
-            factors in prop::collection::vec((1i32 << 30..=i32::MAX, -31i32..=0), LANES),
+            factors in prop::collection::vec((1i32 << 30..=i32::MAX, -31i32..=30), LANES),
             values: [i32; LANES],
             bits in 0u32..31,
         ) {
@@ -333,17 +334,21 @@ mod tests {
         if !Isa::detect().has_avx2() {
             return;
         }
-        for shift in -31..=0 {
+        for shift in -31..=3 {
             for multiplier in [0, 1 << 30, (1 << 30) + 1, i32::MAX] {
                 let factors = [Requantization { multiplier, shift }; LANES];
-                let half = (1i64 << -shift).min(1 << 28) as i32;
+                let half = (1i64 << (-shift).max(0)).min(1 << 26) as i32;
                 for values in [
                     [0, 1, -1, 2, -2, 3, -3, 5],
                     [half, -half, half + 1, half - 1, 1 - half, -half - 1, 3 * half, -3 * half],
                 ] {
                     for rounding in [Rounding::Once, Rounding::Twice] {
                         let expected = values.map(|value| factors[0].apply(rounding, value));
-                        assert_eq!(scaled(rounding, &factors, values), Some(expected));
+                        let supported = rounding == Rounding::Once || shift <= 0;
+                        assert_eq!(
+                            scaled(rounding, &factors, values),
+                            supported.then_some(expected)
+                        );
                     }
                 }
             }
@@ -353,9 +358,13 @@ mod tests {
     #[test]
     fn unsupported_factors_are_left_to_the_portable_code() {
         let half = Requantization::from_real(0.5);
-        assert!(Twice::new(&[half], &[i32::MAX]).is_some() && Once::new(&[half]).is_some());
+        let once = |factor: f64, largest: i32| {
+            Once::new(&[Requantization::from_real(factor)], &[largest]).is_some()
+        };
+        assert!(Twice::new(&[half], &[i32::MAX]).is_some() && once(0.5, i32::MAX));
         assert!(Twice::new(&[Requantization::from_real(1.0)], &[1]).is_none());
-        assert!(Once::new(&[Requantization::from_real(1.0)]).is_none());
+        assert!(once(2.0, i32::MAX / 2) && once(1000.0, 2_000_000));
+        assert!(!once(2.0, i32::MAX / 2 + 1) && !once(1000.0, 3_000_000));
         assert!(Twice::new(&[Requantization::from_real(0.1)], &[i32::MAX]).is_none());
     }
 }
