@@ -2,6 +2,7 @@
 //! done, not how; workers do it.
 
 mod check;
+mod choosing;
 mod multiple;
 mod names;
 mod scheduled;
