@@ -155,9 +155,33 @@ fn one_worker_repeats_bit_for_bit_and_a_trial_can_be_rerun() {
             let again = run(at, &["trial", "same", number, "--rerun"]).ok();
             assert!(again.contains("same") && !again.contains("DIFFERENT"), "{again}");
         }
+        files_that_are_lost_are_made_again(at);
     }
     assert_eq!(found[0].len(), 4);
     assert_eq!(found[0], found[1]);
+}
+
+/// `check` names the command that makes lost files of a trial again, and it does.
+fn files_that_are_lost_are_made_again(at: &Path) {
+    let training = &trials(at, "same")[0]["training"];
+    let file = |name: &str| {
+        let hash = training[name].as_str().expect("the hash of a file");
+        at.join("edgesmith-data/artifacts").join(&hash[..2]).join(hash)
+    };
+    let (model, weights) = (file("model_hash"), file("weights_hash"));
+    let before = [&model, &weights].map(|file| std::fs::read(file).unwrap());
+    std::fs::write(&model, "nonsense").unwrap();
+    std::fs::remove_file(&weights).unwrap();
+    let command = "`edgesmith trial same 0 --rerun --data-dir edgesmith-data` makes it again";
+    let said = run(at, &["check"]).fails(1, &["is damaged", "is missing", command]);
+    assert_eq!(said.matches(command).count(), 2, "{said}");
+    let again = run(at, &["trial", "same", "0", "--rerun", "--data-dir", "edgesmith-data"]);
+    for what in ["model file: lost", "weights: lost"] {
+        assert!(again.stderr().contains(what), "{}", again.stderr());
+    }
+    assert!(!again.ok().contains("DIFFERENT"));
+    assert_eq!([&model, &weights].map(|file| std::fs::read(file).unwrap()), before);
+    run(at, &["check"]).ok();
 }
 
 #[test]

@@ -48,7 +48,8 @@ pub use command::{Answer, Command, Lease, Refusal, Start};
 pub use event::{Action, AttemptProgress, Event, KnownTrial, RequestId};
 pub use ids::UsedIds;
 pub use queries::{
-    ConstraintView, Exclusion, StudyView, TeacherView, TrialCounts, TrialView, WorkerView,
+    ArtifactUse, ConstraintView, Exclusion, StudyView, TeacherView, TrialCounts, TrialView,
+    WorkerView,
 };
 pub use record::{AttemptEnding, Record, StudyState, TrialEnding};
 pub use stages::StagesKey;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::check::{Checked, check, core_from, missing};
+use super::check::{Checked, check, core_from, damaged, missing};
 use super::{MaintenanceError, at, hold_if_old, is_data_directory, unused_id};
 use crate::store::{
     AccessFiles, ArtifactError, ArtifactStore, begin_copy, check_finished, copy_records,
@@ -87,14 +87,13 @@ fn copy_all(from: &Path, to: &Path, leave_out: Option<u64>) -> Result<BackedUp, 
             // It was collected meanwhile, or is missing, which is said below.
             Err(ArtifactError::Missing(_)) => {}
             Err(error @ ArtifactError::Damaged { .. }) => {
-                let whose = needed.get(&hash).map(|of| format!(" It is {of}."));
-                problems.push(format!("{error}.{}", whose.unwrap_or_default()));
+                problems.push(damaged(&error, needed.get(&hash), from));
             }
             Err(error) => return Err(error.into()),
         }
     }
     let still = core_from(read_records(from)?)?.0.artifacts();
-    problems.extend(missing(&source, &needed, &still));
+    problems.extend(missing(&source, &needed, &still, from));
     bytes += AccessFiles::new(from).copy_to(&AccessFiles::new(to))?;
     sync_directory(to).map_err(at(to))?;
     let records = copied.records();

@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime};
 use edgesmith_common::ArtifactHash;
 
 use super::{MaintenanceError, hold_if_old, is_data_directory, unused_id};
-use crate::core::{Core, CoreConfig, Time};
+use crate::core::{ArtifactUse, Core, CoreConfig, Time};
 use crate::service::tls::Authority;
 use crate::store::{
-    AccessFiles, ArtifactError, ArtifactStore, DataDir, DiskStore, Repaired, Replay, StoreError,
-    check_finished, half_damaged_mark, read_records, repair_journal,
+    AccessFiles, ArtifactError, ArtifactStore, DataDir, DataDirError, DiskStore, Repaired, Replay,
+    StoreError, check_finished, half_damaged_mark, lost_mark, read_records, repair_journal,
 };
 
 /// What a data directory has.
@@ -43,9 +43,18 @@ pub fn check(directory: &Path) -> Result<Checked, MaintenanceError> {
         return Err(MaintenanceError::NoDirectory(directory.to_owned()));
     }
     check_finished(directory)?;
-    let _held = hold_if_old(directory)?;
+    let (_held, core) = match hold_if_old(directory) {
+        Ok(held) => (held, core_of(directory)),
+        // Whoever has it open had a journal, so it is none of an earlier version.
+        Err(MaintenanceError::DataDir(DataDirError::InUse { path, pid })) => {
+            let lost = lost_mark(directory)?;
+            let lost = lost.ok_or(MaintenanceError::DataDir(DataDirError::InUse { path, pid }))?;
+            (None, Err(lost.into()))
+        }
+        Err(error) => return Err(error),
+    };
     let mut checked = Checked::default();
-    match core_of(directory) {
+    match core {
         Ok((core, records)) => {
             checked.records = Some((records, core.studies().len()));
             if let Some(path) = half_damaged_mark(directory)? {
@@ -64,10 +73,12 @@ pub fn check(directory: &Path) -> Result<Checked, MaintenanceError> {
             checked.problems.push(error.to_string());
             if let Some(holder) = DataDir::holder(directory)? {
                 let process = holder.pid.map(|pid| format!(", process {pid},")).unwrap_or_default();
+                let directory = directory.display();
                 checked.problems.push(format!(
                     "the coordinator{process} that has this directory open still has all of its \
-                     studies: before you stop it, save what `edgesmith trials STUDY --format json` \
-                     prints of each; after the repair, `edgesmith import` takes it in"
+                     studies: before you stop it, save what `edgesmith trials STUDY --format json \
+                     --data-dir {directory}` prints of each; after the repair, `edgesmith import` \
+                     takes it in"
                 ));
             }
             check_artifacts(directory, None, &mut checked)?;
@@ -122,10 +133,7 @@ fn check_artifacts(
             }
             // It was collected meanwhile, or is missing, which is said below.
             Err(ArtifactError::Missing(_)) => {}
-            Err(error) => {
-                let whose = of(hash).map(|of| format!(" It is {of}.")).unwrap_or_default();
-                checked.artifact_problems.push(format!("{error}.{whose}"));
-            }
+            Err(error) => checked.artifact_problems.push(damaged(&error, of(hash), directory)),
         }
     }
     let Some(needed) = needed.filter(|needed| needed.keys().any(|hash| !store.contains(*hash)))
@@ -134,22 +142,40 @@ fn check_artifacts(
     };
     // A coordinator may have removed them, because they are not needed any more.
     let still = core_of(directory)?.0.artifacts();
-    checked.artifact_problems.extend(missing(&store, &needed, &still));
+    checked.artifact_problems.extend(missing(&store, &needed, &still, directory));
     Ok(())
+}
+
+/// A sentence on a damaged artifact that is for `of`.
+pub(super) fn damaged(error: &ArtifactError, of: Option<&ArtifactUse>, directory: &Path) -> String {
+    let Some(of) = of else { return format!("{error}.") };
+    format!("{error}. It is {of}{}.", made_again(of, directory))
+}
+
+/// What makes an artifact again, to end a sentence with.
+fn made_again(of: &ArtifactUse, directory: &Path) -> String {
+    let command = of.made_again_by().map(|command| {
+        let directory = directory.display();
+        format!("; without a backup, `{command} --data-dir {directory}` makes it again")
+    });
+    command.unwrap_or_default()
 }
 
 /// A sentence for each artifact that is needed, and `still` is, but missing.
 pub(super) fn missing(
     store: &ArtifactStore,
-    needed: &BTreeMap<ArtifactHash, String>,
-    still: &BTreeMap<ArtifactHash, String>,
+    needed: &BTreeMap<ArtifactHash, ArtifactUse>,
+    still: &BTreeMap<ArtifactHash, ArtifactUse>,
+    directory: &Path,
 ) -> Vec<String> {
     let gone = needed.iter().filter(|(hash, _)| still.contains_key(*hash));
     let gone = gone.filter(|(hash, _)| !store.contains(**hash));
-    let sentence = |(hash, of): (&ArtifactHash, &String)| {
+    let sentence = |(hash, of): (&ArtifactHash, &ArtifactUse)| {
         let path = store.path(*hash);
-        let path = path.display();
-        format!("artifact {hash} is missing: {of}; copy {path} from a backup, if you have one")
+        let (path, again) = (path.display(), made_again(of, directory));
+        format!(
+            "artifact {hash} is missing: {of}; copy {path} from a backup, if you have one{again}"
+        )
     };
     gone.map(sentence).collect()
 }
@@ -238,7 +264,7 @@ mod tests {
         fs::write(&file, b"the weighty").unwrap();
         problem(&["is damaged", "the given teacher of study s"]);
         fs::remove_file(&file).unwrap();
-        problem(&["is missing", "the given teacher of study s"]);
+        problem(&["is missing", "the given teacher of study s; copy"]);
         fs::write(&file, b"the weights").unwrap();
         let key = fs::read(path.join("access/key")).unwrap();
         fs::write(path.join("access/key"), [0; 32]).unwrap();
@@ -257,6 +283,22 @@ mod tests {
         problem(&["one of two places", "nothing is lost"]);
         drop(DiskStore::open(DataDir::open(path).unwrap()).unwrap());
         assert_eq!(check(path).unwrap().problems, [""; 0]);
+    }
+
+    #[test]
+    fn a_mark_that_was_removed_under_a_coordinator_is_named() {
+        let (dir, _) = made();
+        let held = DataDir::open(dir.path()).unwrap();
+        fs::remove_file(dir.path().join("journal/acknowledged")).unwrap();
+        let Checked { problems, .. } = check(dir.path()).unwrap();
+        let said = [
+            format!("`edgesmith check --repair --data-dir {}`", dir.path().display()),
+            "still has all of its studies".to_owned(),
+        ];
+        for said in said {
+            assert!(problems.iter().any(|problem| problem.contains(&said)), "{problems:?}");
+        }
+        drop(held);
     }
 
     #[test]

@@ -303,6 +303,19 @@ mod tests {
     }
 
     #[test]
+    fn a_start_waits_for_a_process_that_holds_the_directory_for_a_moment() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = DataDir::open(dir.path()).unwrap();
+        let holder = std::thread::spawn(move || {
+            // Longer than a start waits for one that has said that it stays.
+            std::thread::sleep(2 * LOCK_TRIES * LOCK_PAUSE);
+            drop(held);
+        });
+        DataDir::open(dir.path()).unwrap();
+        holder.join().unwrap();
+    }
+
+    #[test]
     fn the_holder_is_known_while_it_lives_and_leftover_files_are_ignored() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path();

@@ -33,7 +33,7 @@ mod stages;
 mod tokens;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(crate) use self::access::{AUTHORITY_FILE, AUTHORITY_KEY_FILE};
 pub use self::access::{AccessError, AccessFiles, Key, random};
@@ -48,7 +48,8 @@ pub use self::format::FormatError;
 pub use self::journal::{Flaw, MarkProblem};
 pub use self::memory::MemoryStore;
 pub use self::offline::{
-    Copied, Repaired, copy_records, half_damaged_mark, has_journal, read_records, repair_journal,
+    Copied, Repaired, copy_records, half_damaged_mark, has_journal, lost_mark, read_records,
+    repair_journal,
 };
 pub use self::partial::{PartialArtifact, Resumed};
 pub use self::space::{Room, room};
@@ -166,8 +167,9 @@ pub enum StoreError {
     /// The journal is not what was written.
     #[error(
         "{path} is damaged at byte {offset}: {flaw}; {}, unless a backup has them (`edgesmith \
-         restore`); `edgesmith check --repair` keeps the {kept} before it",
-        lost(*kept, *acknowledged)
+         restore`); `{}` keeps the {kept} before it",
+        lost(*kept, *acknowledged),
+        repair(path)
     )]
     Damaged {
         /// Path of the file.
@@ -183,8 +185,9 @@ pub enum StoreError {
     },
     /// The header of the journal is not what was written. What it should be is known.
     #[error(
-        "the header of {path} is damaged; nothing else need be: `edgesmith check --repair` writes \
-         it again and says whether something is lost"
+        "the header of {path} is damaged; nothing else need be: `{}` writes it again and says \
+         whether something is lost",
+        repair(path)
     )]
     Header {
         /// Path of the file.
@@ -192,8 +195,9 @@ pub enum StoreError {
     },
     /// It is not known, or not possible, what was acknowledged.
     #[error(
-        "{path} {problem}; restore a backup (`edgesmith restore`), or run `edgesmith check \
-         --repair`, which says what is still there and goes on with that"
+        "{path} {problem}; restore a backup (`edgesmith restore`), or run `{}`, which says what is \
+         still there and goes on with that",
+        repair(path)
     )]
     Mark {
         /// Path of the mark's file.
@@ -264,6 +268,12 @@ pub enum StoreError {
     /// Records cannot be encoded.
     #[error(transparent)]
     Encode(#[from] FormatError),
+}
+
+/// The command that repairs the journal of which `path` is a file.
+fn repair(path: &Path) -> String {
+    let directory = path.parent().and_then(Path::parent).unwrap_or(path).display();
+    format!("edgesmith check --repair --data-dir {directory}")
 }
 
 /// What damage costs that `kept` records come before.

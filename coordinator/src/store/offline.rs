@@ -23,6 +23,22 @@ pub fn has_journal(path: &Path) -> Result<bool, StoreError> {
     Ok(journal::presence(&path.join(journal::FOLDER))? == Presence::Present)
 }
 
+/// The error of a journal in the data directory `path` whose mark was removed; `None` if it has its
+/// mark, or there are no entries either.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn lost_mark(path: &Path) -> Result<Option<StoreError>, StoreError> {
+    let folder = path.join(journal::FOLDER);
+    Ok(match journal::presence(&folder)? {
+        Presence::WithoutMark => {
+            let path = journal::mark_path(&folder);
+            Some(StoreError::Mark { path, problem: MarkProblem::Missing })
+        }
+        Presence::Absent | Presence::Present => None,
+    })
+}
+
 /// The records in the data directory `path`, without changing it. Another process may have it open,
 /// unless an earlier version wrote it last.
 ///

@@ -1,4 +1,5 @@
-//! `edgesmith trial --rerun`: trains a trial again on this machine and compares it bit for bit.
+//! `edgesmith trial --rerun`: trains a trial again on this machine and compares it bit for bit. Files
+//! of the trial that were damaged or lost are put back, if the same bytes come out again.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use edgesmith_console::{invalid, print_text};
 use edgesmith_edge_runtime::{Model, Notes};
 use edgesmith_proto::v1;
 use edgesmith_worker::session::{AttemptContext, TaskExecutor as _, TaskWork, artifacts};
+use tonic::Code;
 
 use super::{TrialArgs, fetch};
 use crate::output::TrialRow;
@@ -86,11 +88,16 @@ pub async fn rerun(
     };
     // A figure that the study's own version did not measure has nothing to compare with.
     let (then, now) = (before.compressed.repeatable(), again.compressed);
+    for (hash, made, what) in
+        [(before.model, again.model, "model file"), (before.weights, again.weights, "weights")]
+    {
+        put_back(coordinator, &context, hash, made, what).await?;
+    }
     let mut models = Vec::new();
     let client = &mut coordinator.artifacts();
     let model = artifacts::download(client, before.model).await;
     models.push(model.map_err(|status| coordinator.failed(status))?);
-    models.push(context.fetch(again.model).map_err(|e| anyhow::anyhow!("{}", e.reason))?.to_vec());
+    models.push(bytes(&context, again.model)?);
     let models: Vec<ArtifactHash> = models.into_iter().map(without_notes).collect();
     let hash = |h: ArtifactHash| h.to_string()[..16].to_owned();
     let same_model = models[0] == models[1];
@@ -116,6 +123,36 @@ pub async fn rerun(
     let repeated = then.iter().all(repeats);
     let identical = same_model && repeated;
     Ok(if identical { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Stores an artifact of the trial again, if the coordinator does not have it whole and the rerun
+/// has made the same bytes.
+async fn put_back(
+    coordinator: &Coordinator,
+    context: &AttemptContext,
+    hash: ArtifactHash,
+    made: ArtifactHash,
+    what: &str,
+) -> anyhow::Result<()> {
+    let client = &mut coordinator.artifacts();
+    let Err(lost) = artifacts::download(client, hash).await else { return Ok(()) };
+    if !matches!(lost.code(), Code::NotFound | Code::DataLoss) {
+        return Err(coordinator.failed(lost));
+    }
+    if made != hash {
+        return Err(coordinator.failed(lost).context(format!(
+            "{what}: lost, and the rerun made other bytes, so they are not stored"
+        )));
+    }
+    let put = artifacts::upload(client, bytes(context, made)?).await;
+    put.map_err(|status| coordinator.failed(status))?;
+    eprintln!("{what}: lost; the rerun made the same bytes, and they are stored again");
+    Ok(())
+}
+
+/// An artifact that the rerun made.
+fn bytes(context: &AttemptContext, hash: ArtifactHash) -> anyhow::Result<Vec<u8>> {
+    Ok(context.fetch(hash).map_err(|e| anyhow::anyhow!("{}", e.reason))?.to_vec())
 }
 
 /// The hash of a model file without what it says besides the network, such as the version of the

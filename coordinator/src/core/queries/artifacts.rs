@@ -1,34 +1,81 @@
 //! Which artifacts the studies still need. Reads no files.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use edgesmith_common::spec::{ModelFile, OtherSource};
-use edgesmith_common::{ArtifactHash, RungReport, TrainedTrial};
+use edgesmith_common::{ArtifactHash, RungReport, StudyName, TrainedTrial, TrialNumber};
 
 use crate::core::state::Core;
 use crate::core::study::{Stage, Study, Trial};
 
+/// What an artifact is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArtifactUse {
+    study: StudyName,
+    part: Part,
+}
+
+/// The part of a study that refers to an artifact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// It came with the study.
+    Given(&'static str),
+    /// It was made of the study's teacher.
+    Teacher(&'static str),
+    /// It was made of the trial.
+    Trial(TrialNumber, &'static str),
+    /// What the trial goes on from.
+    Checkpoint(TrialNumber),
+}
+
 impl Core {
-    /// The artifacts that a study refers to, with what the first one is for, in words. A checkpoint
-    /// is needed until its trial is finished, and of a failed trial, which may be tried again.
-    pub fn artifacts(&self) -> BTreeMap<ArtifactHash, String> {
+    /// The artifacts that a study refers to, with what the first one is for. A checkpoint is needed
+    /// until its trial is finished, and of a failed trial, which may be tried again.
+    pub fn artifacts(&self) -> BTreeMap<ArtifactHash, ArtifactUse> {
         let mut all = BTreeMap::new();
         for (name, study) in self.by_name() {
-            let mut add = |hash: ArtifactHash, of: &str| {
-                all.entry(hash).or_insert_with(|| format!("{of} of study {name}"));
+            let mut add = |hash: ArtifactHash, part: Part| {
+                all.entry(hash).or_insert_with(|| ArtifactUse { study: name.clone(), part });
             };
             of_study(study, &mut add);
             for (number, trial) in study.trials().iter() {
-                let mut add = |hash, of: &str| add(hash, &format!("{of} of trial {number}"));
-                of_trial(trial, &mut add);
+                of_trial(number, trial, &mut add);
             }
         }
         all
     }
 }
 
+impl ArtifactUse {
+    /// The command that makes the same bytes again; `None` if only a backup has them.
+    pub fn made_again_by(&self) -> Option<String> {
+        let Self { study, part } = self;
+        match part {
+            Part::Trial(number, _) => Some(format!("edgesmith trial {study} {number} --rerun")),
+            Part::Teacher(_) => Some(format!("edgesmith retry {study} --teacher")),
+            Part::Given(_) | Part::Checkpoint(_) => None,
+        }
+    }
+}
+
+/// `the model file of trial 3 of study digits`
+impl fmt::Display for ArtifactUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let study = &self.study;
+        match self.part {
+            Part::Given(what) => write!(f, "{what} of study {study}"),
+            Part::Teacher(what) => write!(f, "{what} of the teacher of study {study}"),
+            Part::Trial(number, what) => write!(f, "{what} of trial {number} of study {study}"),
+            Part::Checkpoint(number) => {
+                write!(f, "the checkpoint of trial {number} of study {study}")
+            }
+        }
+    }
+}
+
 /// Those that came with the study, and its teacher's.
-fn of_study(study: &Study, add: &mut impl FnMut(ArtifactHash, &str)) {
+fn of_study(study: &Study, add: &mut impl FnMut(ArtifactHash, Part)) {
     let others = study.spec().other_teachers();
     let networks = others.iter().filter_map(|other| match &other.source {
         OtherSource::Network { model, .. } => Some((&model.file, "another network that teaches")),
@@ -49,30 +96,30 @@ fn of_study(study: &Study, add: &mut impl FnMut(ArtifactHash, &str)) {
             classes: _,
             input_scale: _,
         } = model;
-        add(*weights, of);
+        add(*weights, Part::Given(of));
     }
     for other in others {
         match &other.source {
-            OtherSource::Logits(given) => add(given.file, "the logits of another teacher"),
+            OtherSource::Logits(given) => {
+                add(given.file, Part::Given("the logits of another teacher"));
+            }
             OtherSource::Train { .. } | OtherSource::Network { .. } => {}
         }
     }
     if let Some(weights) = study.teacher_weights() {
-        add(weights, "the given teacher");
+        add(weights, Part::Given("the given teacher"));
     }
     if let Some((values, soft_targets)) = study.teacher().trained() {
         if let Some(TrainedTrial { model, weights, .. }) = values.trained() {
-            add_trained([*model, *weights], &mut |hash, of| {
-                add(hash, &format!("{of} of the teacher"))
-            });
+            add_trained([*model, *weights], &mut |hash, of| add(hash, Part::Teacher(of)));
         }
-        add(soft_targets, "the soft targets");
+        add(soft_targets, Part::Teacher("the soft targets"));
     }
 }
 
-fn of_trial(trial: &Trial, add: &mut impl FnMut(ArtifactHash, &str)) {
+fn of_trial(number: TrialNumber, trial: &Trial, add: &mut impl FnMut(ArtifactHash, Part)) {
     if let Some(artifacts) = trial.stage().artifacts() {
-        add_trained(artifacts, add);
+        add_trained(artifacts, &mut |hash, of| add(hash, Part::Trial(number, of)));
     }
     let continues = match trial.stage() {
         Stage::Scoring(_)
@@ -90,11 +137,14 @@ fn of_trial(trial: &Trial, add: &mut impl FnMut(ArtifactHash, &str)) {
     if let Some(RungReport { checkpoint: Some(checkpoint), .. }) = trial.rungs().last()
         && continues
     {
-        add(*checkpoint, "the checkpoint");
+        add(*checkpoint, Part::Checkpoint(number));
     }
 }
 
-fn add_trained([model, weights]: [ArtifactHash; 2], add: &mut impl FnMut(ArtifactHash, &str)) {
+fn add_trained(
+    [model, weights]: [ArtifactHash; 2],
+    add: &mut impl FnMut(ArtifactHash, &'static str),
+) {
     add(model, "the model file");
     add(weights, "the weights");
 }

@@ -10,6 +10,7 @@ mod trials;
 mod workers;
 
 pub use advice::advice;
+pub use artifacts::ArtifactUse;
 pub use constraints::ConstraintView;
 pub use study::{StudyView, TeacherView, TrialCounts};
 pub use trials::TrialView;
