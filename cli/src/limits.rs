@@ -8,6 +8,8 @@ use edgesmith_common::{Bound, DeviceClass, Figures, Metric, ScopedMetric, Target
 /// The name of what is lost of accuracy on the validation images: of the network's own, or of the
 /// most accurate trial's.
 const ACCURACY_DROP: &str = "accuracy_drop";
+/// If less than this may be lost, as much beyond it counts as 1.
+const LEAST_DROP: f64 = 0.001;
 
 /// A bound that the compressed network must keep.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,16 +43,17 @@ impl Limit {
     /// The constraint of a study file that says the same. `accuracy` is the network's own on the
     /// validation images.
     pub fn constraint(&self, accuracy: f64) -> String {
-        let table = |name: &str, bound: Bound, device: &str| {
+        let table = |name: &str, bound: Bound, others: &str| {
             let (end, limit) = match bound {
                 Bound::Max(limit) => ("max", limit),
                 Bound::Min(limit) => ("min", limit),
             };
-            format!("[[constraints]]\nmetric = \"{name}\"\n{end} = {limit:?}\n{device}")
+            format!("[[constraints]]\nmetric = \"{name}\"\n{end} = {limit:?}\n{others}")
         };
         match (&self.of, self.bound) {
             (Limited::AccuracyDrop, Bound::Max(drop) | Bound::Min(drop)) => {
-                table("validation_accuracy", Bound::Min((accuracy - drop).max(0.0)), "")
+                let scale = format!("scale = {:?}\n", drop.max(LEAST_DROP));
+                table("validation_accuracy", Bound::Min((accuracy - drop).max(0.0)), &scale)
             }
             (Limited::Figure(of), bound) => match of.target() {
                 Some(target) => {
@@ -73,11 +76,27 @@ impl Limit {
 
     /// How far a value is beyond the limit, as a share of the limit; 0 if it is not.
     pub fn excess(&self, value: f64) -> f64 {
-        let (Bound::Max(limit) | Bound::Min(limit)) = self.bound;
-        let beyond = self.bound.violation(value);
         // The accuracy of the network itself is a difference of figures, so its last digit may be
         // another one.
-        if beyond <= 1e-9 { 0.0 } else { beyond / limit.abs().max(1e-9) }
+        if self.bound.violation(value) <= 1e-9 {
+            return 0.0;
+        }
+        let scale = match (&self.of, self.bound) {
+            (Limited::AccuracyDrop, Bound::Max(drop) | Bound::Min(drop)) => {
+                Some(drop.max(LEAST_DROP))
+            }
+            (Limited::Figure(_), _) => None,
+        };
+        self.bound.excess(value, scale)
+    }
+
+    /// Whether it limits how much there may be of this metric.
+    pub fn caps(&self, metric: Metric) -> bool {
+        let of = match &self.of {
+            Limited::AccuracyDrop => return false,
+            Limited::Figure(of) => of.metric,
+        };
+        of == metric && matches!(self.bound, Bound::Max(_))
     }
 }
 
@@ -139,7 +158,11 @@ mod tests {
     fn limits_become_constraints() {
         let constraint = |text: &str| text.parse::<Limit>().unwrap().constraint(0.9);
         let drop = constraint("accuracy_drop<=0.005");
-        assert_eq!(drop, "[[constraints]]\nmetric = \"validation_accuracy\"\nmin = 0.895\n");
+        assert_eq!(
+            drop,
+            "[[constraints]]\nmetric = \"validation_accuracy\"\nmin = 0.895\nscale = 0.005\n"
+        );
+        assert!(constraint("accuracy_drop<=0").ends_with("min = 0.9\nscale = 0.001\n"));
         let latency = constraint("latency_ms <= 3");
         let expected = "[[constraints]]\nmetric = \"latency_ms\"\nmax = 3.0\ndevice = \"local\"\n";
         assert_eq!(latency, expected);
@@ -170,5 +193,7 @@ mod tests {
         let drop = limit.value(&figures, 0.9).unwrap();
         assert!((limit.excess(drop) - 1.0).abs() < 1e-9);
         assert_eq!(limit.value(&Figures::new(), 0.9), None);
+        let none: Limit = "accuracy_drop<=0".parse().unwrap();
+        assert_eq!((none.excess(0.0), none.excess(0.002)), (0.0, 2.0));
     }
 }

@@ -366,6 +366,19 @@ fn constraints_must_be_possible() {
     );
 }
 
+#[test]
+fn a_constraint_may_say_how_far_beyond_it_counts_as_1() {
+    let with = |scale: &str| {
+        format!("[[constraints]]\nmetric = \"validation_accuracy\"\nmin = 0.5\n{scale}\n")
+    };
+    let read = |scale: &str| {
+        let spec = StudySpec::parse(&format!("{GOOD}{}", with(scale))).unwrap();
+        spec.constraints.last().unwrap().excess(0.25)
+    };
+    assert_eq!((read(""), read("scale = 0.125")), (0.5, 2.0));
+    assert!(mistake_in(&with("scale = 0"), "scale = 0").contains("above 0"));
+}
+
 /// Any network may have weights that are stored in far less than a byte each.
 #[test]
 fn a_file_may_have_fewer_bytes_than_the_network_has_weights() {

@@ -102,6 +102,17 @@ impl Space {
         }
     }
 
+    /// The genotype with the first option of every choice, if only the recipe for one network is
+    /// chosen. Who writes such lists puts first what they would try first.
+    pub fn first_recipe(&self) -> Option<Genotype> {
+        match self {
+            Space::Model(space) if space.searches_recipes_only() => {
+                Some(Genotype(vec![0; space.choices().len()]))
+            }
+            Space::Staged(_) | Space::Model(_) | Space::Cell(_) => None,
+        }
+    }
+
     /// Number of genotypes; there are fewer distinct networks. Saturates at `u128::MAX`.
     pub fn size(&self) -> u128 {
         self.choices().iter().fold(1, |n, c| n.saturating_mul(c.options.len() as u128))

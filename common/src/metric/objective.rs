@@ -22,6 +22,9 @@ pub struct Constraint {
     pub of: ScopedMetric,
     /// The limit.
     pub bound: Bound,
+    /// How far beyond the limit counts as 1, in the metric's unit, above 0. `None` for the limit
+    /// itself.
+    pub scale: Option<f64>,
 }
 
 /// A limit. The limit itself is allowed. Always finite.
@@ -51,6 +54,12 @@ impl Constraint {
     pub fn device(&self) -> Option<&DeviceClass> {
         self.of.device()
     }
+
+    /// How far `value` is beyond the limit, in units of the scale, so that the units of metrics do
+    /// not matter; 0 if the constraint holds.
+    pub fn excess(&self, value: f64) -> f64 {
+        self.bound.excess(value, self.scale)
+    }
 }
 
 impl Bound {
@@ -69,6 +78,14 @@ impl Bound {
             Bound::Min(limit) => (limit - value).max(0.0),
         }
     }
+
+    /// The violation as a share of `scale`, or of the limit without one; absolute if the limit is
+    /// 0.
+    pub fn excess(self, value: f64, scale: Option<f64>) -> f64 {
+        let (Bound::Max(limit) | Bound::Min(limit)) = self;
+        let scale = scale.unwrap_or(if limit == 0.0 { 1.0 } else { limit.abs() });
+        self.violation(value) / scale
+    }
 }
 
 /// `latency_ms@rpi4` or `model_bytes`.
@@ -85,5 +102,19 @@ impl fmt::Display for Constraint {
             Bound::Max(limit) => write!(f, "{} <= {limit}", self.of),
             Bound::Min(limit) => write!(f, "{} >= {limit}", self.of),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excess_is_a_share_of_the_limit_or_of_the_scale() {
+        assert_eq!(Bound::Max(200.0).excess(300.0, None), 0.5);
+        assert_eq!(Bound::Max(200.0).excess(200.0, None), 0.0);
+        assert_eq!(Bound::Min(0.5).excess(0.25, None), 0.5);
+        assert_eq!(Bound::Min(0.0).excess(-2.0, None), 2.0);
+        assert_eq!(Bound::Min(0.75).excess(0.25, Some(0.25)), 2.0);
     }
 }

@@ -477,6 +477,7 @@ fn read_constraints(
         let metric = read_metric(&mut table, m);
         let max: Option<f64> = table.optional("max", m);
         let min: Option<f64> = table.optional("min", m);
+        let scale = table.obeying("scale", m, positive);
         if !table.knew("max") && !table.knew("min") {
             m.add(&table.span(), table.path("max"), "is missing; give max, min or both");
         }
@@ -489,7 +490,7 @@ fn read_constraints(
         if let Some(of) = metric {
             let bounds = [max.map(Bound::Max), min.map(Bound::Min)];
             for bound in bounds.into_iter().flatten() {
-                let constraint = Constraint { of: of.clone(), bound };
+                let constraint = Constraint { of: of.clone(), bound, scale };
                 if let Some(why) = check::unsatisfiable(&constraint, limits.as_ref()) {
                     m.add(&table.span(), table.path(bound.name()), why);
                 }
@@ -501,13 +502,16 @@ fn read_constraints(
     constraints
 }
 
+fn positive(value: f64) -> Result<f64, String> {
+    match value {
+        value if value > 0.0 && value.is_finite() => Ok(value),
+        value => Err(format!("{value} is out of range; use a number above 0")),
+    }
+}
+
 fn read_budget(root: &mut Table, m: &mut Mistakes) -> Option<Budget> {
     let looks_up = root.knew("table");
     let mut table = root.required_table("budget", "give a [budget] table with trials", m)?;
-    let positive = |value: f64| match value {
-        value if value > 0.0 => Ok(value),
-        value => Err(format!("{value} is out of range; use a number above 0")),
-    };
     let simulated_seconds = looks_up.then(|| table.obeying("simulated_seconds", m, positive));
     let most = MAX_TRIALS;
     let counts_seconds = table.knew("simulated_seconds") && looks_up;

@@ -16,13 +16,15 @@ use super::{Controller, FinishedTrial, Proposal};
 
 /// One of this many proposals is a mutation.
 const EVERY: u32 = 20;
-/// Number of random trials before the model is used.
-const INITIAL: usize = 12;
+/// Numbers of random trials before the model is used: a quarter of the study, within these.
+const INITIAL: [u32; 2] = [4, 12];
 
 /// The portfolio, running on one study.
 #[derive(Debug)]
 pub struct Auto {
     model: ModelBased,
+    /// As it was before the first proposal.
+    start: Portfolio,
 }
 
 /// A part of the portfolio.
@@ -49,8 +51,10 @@ impl Part {
 
 /// Counts the trials of a study as [`Auto`] does. It says which part proposes a trial without a
 /// model at hand.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Portfolio {
+    /// Number of random trials before the model is used.
+    initial: usize,
     /// Trials whose result shows something about their candidate.
     observed: usize,
     /// Those of them that were measured.
@@ -60,9 +64,16 @@ pub struct Portfolio {
 }
 
 impl Portfolio {
+    /// Of a study of so many trials, with nothing proposed yet.
+    pub fn new(trials: u32) -> Self {
+        let [least, most] = INITIAL;
+        let initial = (trials / 4).clamp(least, most) as usize;
+        Self { initial, observed: 0, completed: 0, running: 0 }
+    }
+
     /// The part that proposes trial `number`, from what is known now.
     pub fn part(&self, number: TrialNumber) -> Part {
-        if self.observed + self.running < INITIAL || self.completed < 2 {
+        if self.observed + self.running < self.initial || self.completed < 2 {
             Part::Random
         } else if number.0 % EVERY == EVERY - 1 {
             Part::Mutation
@@ -92,14 +103,15 @@ impl Portfolio {
 }
 
 impl Auto {
-    /// A controller of `space`; `arithmetic` as for [`ModelBased::new`].
-    pub fn new(space: Space, arithmetic: Option<Arithmetic>) -> Self {
-        Self { model: ModelBased::new(space, INITIAL, arithmetic) }
+    /// A controller of `space` for so many trials; `arithmetic` as for [`ModelBased::new`].
+    pub fn new(space: Space, trials: u32, arithmetic: Option<Arithmetic>) -> Self {
+        let start = Portfolio::new(trials);
+        Self { model: ModelBased::new(space, start.initial, arithmetic), start }
     }
 
     fn portfolio(&self) -> Portfolio {
         let (observed, completed) = self.model.counts();
-        Portfolio { observed, completed, running: self.model.history().running() }
+        Portfolio { observed, completed, running: self.model.history().running(), ..self.start }
     }
 }
 
@@ -134,10 +146,10 @@ mod tests {
 
     #[test]
     fn the_portfolio_counts_as_the_model_does_and_names_the_part() {
-        let mut auto = Auto::new(medium_space(), None);
+        let mut auto = Auto::new(medium_space(), 80, None);
         let calls = study_with(&mut auto, 80, result);
-        let mut portfolio = Portfolio::default();
-        let mut followed = Auto::new(medium_space(), None);
+        let mut portfolio = Portfolio::new(80);
+        let mut followed = Auto::new(medium_space(), 80, None);
         let mut parts = Vec::new();
         for call in &calls {
             match call {
@@ -162,5 +174,18 @@ mod tests {
             (parts[38], parts[39], parts[40]),
             (Part::ModelBased, Part::Mutation, Part::ModelBased)
         );
+    }
+
+    #[test]
+    fn a_small_study_begins_with_fewer_random_trials() {
+        let random = |trials: u32| {
+            let mut portfolio = Portfolio::new(trials);
+            portfolio.completed = 2;
+            (0..).find(|&observed| {
+                portfolio.observed = observed;
+                portfolio.part(TrialNumber(0)) != Part::Random
+            })
+        };
+        assert_eq!([1, 16, 24, 47, 48, 1000].map(random), [4, 4, 6, 11, 12, 12].map(Some));
     }
 }

@@ -27,7 +27,7 @@ pub(super) const ALL: [(&str, Make); 11] = [
     ("random", |space| Box::new(Random::new(space))),
     ("regularized evolution", |space| Box::new(RegularizedEvolution::new(space, 20, 5, 1))),
     ("nsga2", |space| Box::new(Nsga2::new(space, 16, 0.5, 2))),
-    ("auto", |space| Box::new(Auto::new(space, None))),
+    ("auto", |space| Box::new(Auto::new(space, 200, None))),
     ("model-based", |space| Box::new(ModelBased::new(space, 12, None))),
     ("nsga3", |space| Box::new(Nsga3::new(space, 16, 1.0, 1))),
     ("local search", |space| Box::new(LocalSearch::new(space))),

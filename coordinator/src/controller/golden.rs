@@ -89,7 +89,7 @@ fn compare<const N: usize>(found: &[(&str, [u32; N])], expected: &[(&str, [u32; 
 
 fn compare_all(space: &Space, expected: &[(&str, [u32; 3])]) {
     let fingerprints = |name: &str, make: Make| {
-        let portfolio = (name == "auto").then(Portfolio::default);
+        let portfolio = (name == "auto").then(|| Portfolio::new(200));
         PROBLEMS.map(|problem| fingerprint(&mut *make(space.clone()), portfolio, problem))
     };
     compare(&ALL.map(|(name, make)| (name, fingerprints(name, make))), expected);

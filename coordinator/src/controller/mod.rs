@@ -127,7 +127,7 @@ impl FinishedTrial {
 /// parts.
 pub fn portfolio(spec: &StudySpec) -> Option<Portfolio> {
     match spec.algorithm {
-        AlgorithmSpec::Auto => Some(Portfolio::default()),
+        AlgorithmSpec::Auto => Some(Portfolio::new(spec.budget.trials)),
         AlgorithmSpec::Random
         | AlgorithmSpec::RegularizedEvolution { .. }
         | AlgorithmSpec::ModelBased { .. }
@@ -147,7 +147,9 @@ pub fn build(spec: &StudySpec) -> Box<dyn Controller> {
         AlgorithmSpec::RegularizedEvolution { population, sample, mutations } => {
             Box::new(RegularizedEvolution::new(space, population, sample, mutations))
         }
-        AlgorithmSpec::Auto => Box::new(Auto::new(space, Arithmetic::new(spec))),
+        AlgorithmSpec::Auto => {
+            Box::new(Auto::new(space, spec.budget.trials, Arithmetic::new(spec)))
+        }
         AlgorithmSpec::ModelBased { initial } => {
             Box::new(ModelBased::new(space, initial, Arithmetic::new(spec)))
         }

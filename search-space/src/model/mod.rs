@@ -250,6 +250,13 @@ impl ModelSpace {
         &self.choices
     }
 
+    /// Whether every candidate is the network as it came, so that only recipes differ.
+    pub(crate) fn searches_recipes_only(&self) -> bool {
+        let ModelDefinition { width, blocks, train, .. } = &*self.definition;
+        let alone = self.sides.len() == 1 && width.len() == 1 && blocks.len() == 1;
+        alone && *train == [Further::AsItIs]
+    }
+
     /// The candidate that a genotype of this space describes.
     ///
     /// # Panics

@@ -142,6 +142,16 @@ fn blocks_that_add_to_their_own_input_can_be_left_out() {
 }
 
 #[test]
+fn only_recipes_have_a_first_one() {
+    let fixed = || ModelDefinition { train: vec![Further::AsItIs], ..definition() };
+    let first = |definition| Space::Model(space(definition)).first_recipe();
+    let all = vec![0; space(fixed()).choices().len()];
+    assert_eq!(first(fixed()).unwrap().indices(), all);
+    assert_eq!(first(definition()), None);
+    assert_eq!(first(ModelDefinition { width: vec![1.0, 0.5], ..fixed() }), None);
+}
+
+#[test]
 fn a_genotype_decodes_to_a_variant_and_a_recipe() {
     let definition = ModelDefinition {
         resolution: vec![8, 4],

@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(value_name = "MODEL")]
     pub model: ModelName,
     /// Study file whose data, training, measurement, teacher and seed are used. The objectives are
-    /// accuracy, latency and size
+    /// accuracy, and latency and size where they have no limit
     #[arg(long, value_name = "STUDY.toml")]
     pub data: PathBuf,
     /// File with the steps, as `[[recipe.steps]]` of a study. Settings that are lists are searched
@@ -107,15 +107,14 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             recipe: &recipe,
             network: &network.file,
             pixels: &network.file_pixels,
-            constraints: "",
+            limits: &[],
+            accuracy: 0.0,
         };
         // Mistakes are told before the network is evaluated.
         composed.submission(1)?;
         let own = network.figures(&data, &args).await?;
-        let accuracy = own.validation_accuracy().context("its accuracy was not measured")?;
-        let constraints: String =
-            args.auto.iter().map(|limit| limit.constraint(accuracy)).collect();
-        composed.constraints = &constraints;
+        composed.accuracy = own.validation_accuracy().context("its accuracy was not measured")?;
+        composed.limits = &args.auto;
         let submission = composed.submission(1)?;
         let choices = submission.spec.space.size();
         let most = args.trials.unwrap_or(TRIALS);

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use edgesmith_client::Submission;
-use edgesmith_common::StudyName;
+use edgesmith_common::{Metric, StudyName};
 use edgesmith_console::invalid;
 use edgesmith_data::files;
 use toml::{Table, Value};
 
+use crate::limits::Limit;
 use crate::model::{ModelName, Pixels, StoredName};
 
 /// Largest size of the file of a recipe or of a study, bytes.
@@ -83,8 +84,11 @@ pub struct Composed<'a> {
     /// An ONNX file.
     pub network: &'a Path,
     pub pixels: &'a Pixels,
-    /// Tables of constraints.
-    pub constraints: &'a str,
+    /// What the result must keep.
+    pub limits: &'a [Limit],
+    /// Accuracy of the network as it came on the validation images, which a limit may be relative
+    /// to; 0 while there are no limits.
+    pub accuracy: f64,
 }
 
 impl Composed<'_> {
@@ -102,14 +106,17 @@ impl Composed<'_> {
     }
 
     fn of_objectives(&self, trials: u32, timed: bool) -> anyhow::Result<Submission> {
+        // What is limited need not be as little as possible.
+        let open = |metric: Metric| !self.limits.iter().any(|limit| limit.caps(metric));
         // The recipe comes first, so that the lines of its mistakes are those of its file.
-        let text = format!(
-            "{}\n{}\n{ACCURACY}{}{BYTES}\n{}",
-            self.recipe.text,
-            self.own(trials)?,
-            if timed { LATENCY } else { "" },
-            self.constraints
-        );
+        let mut text = format!("{}\n{}\n{ACCURACY}", self.recipe.text, self.own(trials)?);
+        if timed && open(Metric::LATENCY_MS) {
+            text.push_str(LATENCY);
+        }
+        if open(Metric::MODEL_BYTES) {
+            text.push_str(BYTES);
+        }
+        text.extend(self.limits.iter().map(|limit| limit.constraint(self.accuracy)));
         Submission::parse(&text, &self.recipe.source, self.recipe.text.lines().count())
     }
 

@@ -54,6 +54,7 @@ impl Document {
                 Bound::Max(limit) => BoundDocument::Max(limit),
                 Bound::Min(limit) => BoundDocument::Min(limit),
             },
+            scale: c.scale,
         };
         let Budget { trials, simulated_seconds, max_attempts, hours } = spec.budget;
         Self {
@@ -95,7 +96,8 @@ impl Document {
                 BoundDocument::Max(limit) => Bound::Max(limit),
                 BoundDocument::Min(limit) => Bound::Min(limit),
             };
-            Ok(Constraint { of: parse("constraints.metric", &c.metric)?, bound })
+            let of = parse("constraints.metric", &c.metric)?;
+            Ok(Constraint { of, bound, scale: c.scale })
         };
         let BudgetDocument { trials, simulated_seconds, max_attempts, hours } = self.budget;
         let work = match self.work {

@@ -47,6 +47,8 @@ pub(super) enum BoundDocument {
 pub(super) struct ConstraintDocument {
     pub(super) metric: String,
     pub(super) bound: BoundDocument,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) scale: Option<f64>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -312,6 +312,10 @@ pass = "quantize-aware-train"
 normalize = [false, true]
 "#;
 
+/// A constraint that says how far beyond it counts as 1, before the others.
+const SCALED: &str =
+    "constraints = [\n  { metric = \"validation_accuracy\", min = 0.75, scale = 0.25 },";
+
 /// A study with steps in place of the lists of its recipe.
 fn stepped(text: String, fp32: &str, mixed: &str) -> String {
     let steps = STEPS.replace("FP32", &format!("{fp32:?}")).replace("MIXED", &format!("{mixed:?}"));
@@ -415,6 +419,10 @@ fn studies() -> Vec<(&'static str, String)> {
         ("prune-budgets", with_steps(&of("name = \"random\""), BUDGETS)),
         ("normalized-integers", with_steps(&of("name = \"random\""), NORMALIZED)),
         ("teacher-several", taught(SEVERAL)),
+        (
+            "constraint-scale",
+            of("name = \"random\"").replace("constraints = [", SCALED),
+        ),
         ("idx", source(idx)),
         ("cifar10", source("source = \"cifar10\", directory = \"d\", train_limit = 500")),
         ("image-folder", source(folder)),

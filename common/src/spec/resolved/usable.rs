@@ -16,6 +16,9 @@ pub(in crate::spec) fn check(spec: &StudySpec) -> Result<(), ResolvedError> {
     if spec.objectives.is_empty() {
         return unusable("objectives", "there are none");
     }
+    for scale in spec.constraints.iter().filter_map(|constraint| constraint.scale) {
+        above_zero("constraints.scale", scale)?;
+    }
     algorithm(&spec.algorithm)?;
     let Budget { trials, simulated_seconds: _, max_attempts, hours: _ } = spec.budget;
     not_zero("budget.trials", u64::from(trials))?;

@@ -121,10 +121,18 @@ impl ModelBased {
         self.observations.incumbents().map(|o| (o.number, &o.genotype))
     }
 
-    /// A genotype for one of the first trials: first those that pick the same option everywhere,
-    /// then random ones.
+    /// A genotype for one of the first trials. If only recipes are searched, it is the one that its
+    /// author would try first, and then that with a third of its choices changed, because most
+    /// random recipes ruin a network. Else it is first one that picks the same option everywhere,
+    /// and then a random one.
     fn first_sample(&self, rng: &mut dyn Rng) -> Genotype {
         let space = self.history.space();
+        if let Some(first) = space.first_recipe() {
+            if self.history.is_fresh(&first) {
+                return first;
+            }
+            return space.mutate(&first, open_choices(space).div_ceil(3), rng);
+        }
         let open: Vec<usize> =
             space.choices().iter().map(|c| c.options.len()).filter(|n| *n > 1).collect();
         let options = open.first().copied().unwrap_or(1);

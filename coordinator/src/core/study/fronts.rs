@@ -3,7 +3,7 @@
 
 use edgesmith_common::pareto::Archive;
 use edgesmith_common::{
-    Bound, DeviceClass, Figures, Filter, Objective, StudySpec, TrialNumber, pareto,
+    Constraint, DeviceClass, Figures, Filter, Objective, StudySpec, TrialNumber, pareto,
 };
 
 use super::trials::Trials;
@@ -131,32 +131,11 @@ fn point(objectives: &[Objective], figures: &Figures) -> Option<Vec<f64>> {
     pareto::oriented(objectives, figures).filter(|point| point.iter().all(|v| !v.is_nan()))
 }
 
-/// By how much a trial breaks the study's constraints; 0 if all hold. It is the sum over the
-/// constraints, each as a share of its limit, so that units do not matter.
+/// By how much a trial breaks the study's constraints: the sum of how far it is beyond each; 0 if
+/// all hold.
 pub fn violation(spec: &StudySpec, figures: &Figures) -> f64 {
-    let broken = spec.constraints.iter().map(|constraint| {
-        let value = figures.get(&constraint.of);
-        value.map_or(0.0, |value| relative_violation(constraint.bound, value))
-    });
-    broken.sum()
-}
-
-/// The violation of a bound as a share of its limit; absolute if the limit is 0.
-fn relative_violation(bound: Bound, value: f64) -> f64 {
-    let (Bound::Max(limit) | Bound::Min(limit)) = bound;
-    let scale = if limit == 0.0 { 1.0 } else { limit.abs() };
-    bound.violation(value) / scale
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn violations_are_shares_of_their_limits() {
-        assert_eq!(relative_violation(Bound::Max(200.0), 300.0), 0.5);
-        assert_eq!(relative_violation(Bound::Max(200.0), 200.0), 0.0);
-        assert_eq!(relative_violation(Bound::Min(0.5), 0.25), 0.5);
-        assert_eq!(relative_violation(Bound::Min(0.0), -2.0), 2.0);
-    }
+    let excess = |constraint: &Constraint| {
+        figures.get(&constraint.of).map_or(0.0, |value| constraint.excess(value))
+    };
+    spec.constraints.iter().map(excess).sum()
 }
