@@ -74,7 +74,8 @@ impl Limit {
         }
     }
 
-    /// How far a value is beyond the limit, as a share of the limit; 0 if it is not.
+    /// How far a value is beyond the limit, as a share of the limit, or of [`LEAST_DROP`] for a
+    /// smaller drop; 0 if it is not.
     pub fn excess(&self, value: f64) -> f64 {
         // The accuracy of the network itself is a difference of figures, so its last digit may be
         // another one.

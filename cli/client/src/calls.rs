@@ -23,7 +23,7 @@ impl Coordinator {
     /// # Errors
     /// What the coordinator refused, or why it gave no answer.
     pub async fn query<T>(&self, call: impl Future<Output = Answer<T>>) -> anyhow::Result<T> {
-        let answer = self.patiently(call).await;
+        let answer = self.patiently("", call).await;
         answer.map(Response::into_inner).map_err(|status| self.failed(status))
     }
 
@@ -32,7 +32,8 @@ impl Coordinator {
     /// # Errors
     /// What the coordinator refused, or why it gave no answer.
     pub async fn change<T>(&self, call: impl Future<Output = Answer<T>>) -> anyhow::Result<T> {
-        let answer = self.patiently(call).await;
+        let note = " (it may be done all the same if you stop this command)";
+        let answer = self.patiently(note, call).await;
         answer.map(Response::into_inner).map_err(|status| self.failed_to_change(status))
     }
 
@@ -69,7 +70,7 @@ impl Coordinator {
     }
 
     /// Waits for an answer. If it is late, asks the coordinator whether it waits for something.
-    async fn patiently<T>(&self, call: impl Future<Output = Answer<T>>) -> Answer<T> {
+    async fn patiently<T>(&self, note: &str, call: impl Future<Output = Answer<T>>) -> Answer<T> {
         let mut call = std::pin::pin!(call);
         tokio::select! {
             biased;
@@ -79,7 +80,7 @@ impl Coordinator {
         tokio::select! {
             biased;
             answer = &mut call => return answer,
-            why = self.what_holds_it_up() => eprintln!("waiting for an answer: {why}"),
+            why = self.what_holds_it_up() => eprintln!("waiting for an answer{note}: {why}"),
         }
         call.await
     }

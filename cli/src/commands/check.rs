@@ -68,7 +68,8 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<()> {
     match tokens {
         Some(0) => text += "there are no tokens, so a coordinator on it asks for none\n",
         Some(tokens) => {
-            text += &format!("there are {}\n", counted(tokens as u64, "token", "tokens"))
+            let are = if tokens == 1 { "is" } else { "are" };
+            text += &format!("there {are} {}\n", counted(tokens as u64, "token", "tokens"))
         }
         None => {}
     }
@@ -99,6 +100,10 @@ fn repaired(directory: &Path) -> anyhow::Result<String> {
         Some(lost) => format!("; {lost} that were acknowledged are lost"),
         None => "; how many were acknowledged is not known".to_owned(),
     };
+    if journal.lost != Some(0) {
+        text += "; what was deleted after the last record that was kept is there again";
+    }
+    text += "; the repair adds records that keep the ids of lost ones from being used again";
     if let Some((place, bytes)) = journal.cut {
         text += &format!("; the {bytes} bytes that were cut off are in {}", place.display());
     }

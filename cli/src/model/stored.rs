@@ -11,6 +11,7 @@ use edgesmith_proto::v1;
 use edgesmith_train::safetensors;
 use edgesmith_worker::export::float_model;
 use edgesmith_worker::session::artifacts;
+use tonic::Code;
 
 use super::StoredName;
 use crate::commands::trials;
@@ -50,11 +51,25 @@ impl Stored {
                 (words, hashes, graph)
             }
         };
+        let again = match network {
+            StoredName::Trial(number) => {
+                format!("`edgesmith trial {study} {number} --rerun` makes it again")
+            }
+            StoredName::Teacher => {
+                format!("`edgesmith retry {study} --teacher` trains the teacher again")
+            }
+        };
         let mut client = coordinator.artifacts();
         let mut fetch = async |hash| {
-            artifacts::download(&mut client, hash)
-                .await
-                .map_err(|status| coordinator.failed(status))
+            artifacts::download(&mut client, hash).await.map_err(|status| {
+                let lost = matches!(status.code(), Code::NotFound | Code::DataLoss);
+                let error = coordinator.failed(status);
+                if lost {
+                    error.context(format!("a file of {words} is lost; without a backup, {again}"))
+                } else {
+                    error
+                }
+            })
         };
         let weights = fetch(hashes.weights).await;
         let model = fetch(hashes.model).await?;

@@ -71,6 +71,11 @@ impl Portfolio {
         Self { initial, observed: 0, completed: 0, running: 0 }
     }
 
+    /// The study has so many trials now.
+    pub fn extend_to(&mut self, trials: u32) {
+        self.initial = Self::new(trials).initial;
+    }
+
     /// The part that proposes trial `number`, from what is known now.
     pub fn part(&self, number: TrialNumber) -> Part {
         if self.observed + self.running < self.initial || self.completed < 2 {
@@ -187,5 +192,9 @@ mod tests {
             })
         };
         assert_eq!([1, 16, 24, 47, 48, 1000].map(random), [4, 4, 6, 11, 12, 12].map(Some));
+        let mut extended = Portfolio { observed: 5, completed: 5, ..Portfolio::new(16) };
+        assert_eq!(extended.part(TrialNumber(5)), Part::ModelBased);
+        extended.extend_to(100);
+        assert_eq!(extended.part(TrialNumber(5)), Part::Random);
     }
 }

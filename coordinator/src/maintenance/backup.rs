@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::check::{Checked, check, core_from, damaged, missing};
+use super::check::{Checked, check, core_from, damaged, in_order_of_making, missing};
 use super::{MaintenanceError, at, hold_if_old, is_data_directory, unused_id};
 use crate::store::{
     AccessFiles, ArtifactError, ArtifactStore, begin_copy, check_finished, copy_records,
@@ -34,7 +34,7 @@ pub struct BackedUp {
 /// If the records or `access/` are damaged, an earlier version wrote them last and they are open,
 /// or `to` is not empty or cannot be written.
 pub fn backup(directory: &Path, to: &Path) -> Result<BackedUp, MaintenanceError> {
-    copy(directory, to, None)
+    copy(directory, to, None, directory)
 }
 
 /// Copies the backup `from` to the new directory `to`, from which a coordinator then goes on. Ids
@@ -48,11 +48,17 @@ pub fn restore(from: &Path, to: &Path, now: SystemTime) -> Result<BackedUp, Main
     if !problems.is_empty() {
         return Err(MaintenanceError::BackupDamaged { path: from.to_owned(), problems });
     }
-    copy(from, to, Some(unused_id(now)))
+    copy(from, to, Some(unused_id(now)), to)
 }
 
-/// Until everything is copied, a file says that `to` is not whole, and nothing opens it.
-fn copy(from: &Path, to: &Path, leave_out: Option<u64>) -> Result<BackedUp, MaintenanceError> {
+/// Until everything is copied, a file says that `to` is not whole, and nothing opens it. What is
+/// missing can be made again in `studies`, the directory of a coordinator.
+fn copy(
+    from: &Path,
+    to: &Path,
+    leave_out: Option<u64>,
+    studies: &Path,
+) -> Result<BackedUp, MaintenanceError> {
     if !is_data_directory(from) {
         return Err(MaintenanceError::NoDirectory(from.to_owned()));
     }
@@ -63,15 +69,19 @@ fn copy(from: &Path, to: &Path, leave_out: Option<u64>) -> Result<BackedUp, Main
     let _held = hold_if_old(from)?;
     make_empty(to)?;
     begin_copy(to).map_err(at(to))?;
-    let copied = copy_all(from, to, leave_out).map_err(|error| MaintenanceError::NotCopied {
-        to: to.to_owned(),
-        source: Box::new(error),
+    let copied = copy_all(from, to, leave_out, studies).map_err(|error| {
+        MaintenanceError::NotCopied { to: to.to_owned(), source: Box::new(error) }
     })?;
     finish_copy(to).map_err(at(to))?;
     Ok(copied)
 }
 
-fn copy_all(from: &Path, to: &Path, leave_out: Option<u64>) -> Result<BackedUp, MaintenanceError> {
+fn copy_all(
+    from: &Path,
+    to: &Path,
+    leave_out: Option<u64>,
+    studies: &Path,
+) -> Result<BackedUp, MaintenanceError> {
     // The records first: the artifacts that they refer to were stored before.
     let copied = copy_records(from, to)?;
     let (source, store) =
@@ -87,16 +97,18 @@ fn copy_all(from: &Path, to: &Path, leave_out: Option<u64>) -> Result<BackedUp, 
             // It was collected meanwhile, or is missing, which is said below.
             Err(ArtifactError::Missing(_)) => {}
             Err(error @ ArtifactError::Damaged { .. }) => {
-                problems.push(damaged(&error, needed.get(&hash), from));
+                let of = needed.get(&hash);
+                problems.push((of.cloned(), damaged(&error, of, studies)));
             }
             Err(error) => return Err(error.into()),
         }
     }
     let still = core_from(read_records(from)?)?.0.artifacts();
-    problems.extend(missing(&source, &needed, &still, from));
+    problems.extend(missing(&source, &needed, &still, studies));
     bytes += AccessFiles::new(from).copy_to(&AccessFiles::new(to))?;
     sync_directory(to).map_err(at(to))?;
     let records = copied.records();
+    let problems = in_order_of_making(problems).collect();
     copied.mark(leave_out)?;
     Ok(BackedUp { records, artifacts, bytes, problems })
 }

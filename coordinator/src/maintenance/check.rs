@@ -10,8 +10,8 @@ use super::{MaintenanceError, hold_if_old, is_data_directory, unused_id};
 use crate::core::{ArtifactUse, Core, CoreConfig, Time};
 use crate::service::tls::Authority;
 use crate::store::{
-    AccessFiles, ArtifactError, ArtifactStore, DataDir, DataDirError, DiskStore, Repaired, Replay,
-    StoreError, check_finished, half_damaged_mark, lost_mark, read_records, repair_journal,
+    AccessFiles, ArtifactError, ArtifactStore, DataDir, DiskStore, Repaired, Replay, StoreError,
+    check_finished, half_damaged_mark, read_records, repair_journal,
 };
 
 /// What a data directory has.
@@ -43,19 +43,13 @@ pub fn check(directory: &Path) -> Result<Checked, MaintenanceError> {
         return Err(MaintenanceError::NoDirectory(directory.to_owned()));
     }
     check_finished(directory)?;
-    let (_held, core) = match hold_if_old(directory) {
-        Ok(held) => (held, core_of(directory)),
-        // Whoever has it open had a journal, so it is none of an earlier version.
-        Err(MaintenanceError::DataDir(DataDirError::InUse { path, pid })) => {
-            let lost = lost_mark(directory)?;
-            let lost = lost.ok_or(MaintenanceError::DataDir(DataDirError::InUse { path, pid }))?;
-            (None, Err(lost.into()))
-        }
-        Err(error) => return Err(error),
-    };
     let mut checked = Checked::default();
-    match core {
-        Ok((core, records)) => {
+    let held = match hold_if_old(directory) {
+        Err(error @ MaintenanceError::MarkRemoved { .. }) => Err(error),
+        held => Ok(held?),
+    };
+    match held.and_then(|held| Ok((core_of(directory)?, held))) {
+        Ok(((core, records), _held)) => {
             checked.records = Some((records, core.studies().len()));
             if let Some(path) = half_damaged_mark(directory)? {
                 checked.problems.push(format!(
@@ -69,18 +63,13 @@ pub fn check(directory: &Path) -> Result<Checked, MaintenanceError> {
         Err(error @ (MaintenanceError::DataDir(_) | MaintenanceError::Io { .. })) => {
             return Err(error);
         }
-        Err(error) => {
+        Err(error @ MaintenanceError::MarkRemoved { .. }) => {
             checked.problems.push(error.to_string());
-            if let Some(holder) = DataDir::holder(directory)? {
-                let process = holder.pid.map(|pid| format!(", process {pid},")).unwrap_or_default();
-                let directory = directory.display();
-                checked.problems.push(format!(
-                    "the coordinator{process} that has this directory open still has all of its \
-                     studies: before you stop it, save what `edgesmith trials STUDY --format json \
-                     --data-dir {directory}` prints of each; after the repair, `edgesmith import` \
-                     takes it in"
-                ));
-            }
+            check_artifacts(directory, None, &mut checked)?;
+        }
+        Err(error) => {
+            let saved = saved_before_a_repair(directory)?;
+            checked.problems.push(format!("{error}{}", saved.unwrap_or_default()));
             check_artifacts(directory, None, &mut checked)?;
         }
     }
@@ -89,6 +78,18 @@ pub fn check(directory: &Path) -> Result<Checked, MaintenanceError> {
     let problems = access.check()?.into_iter().chain(Authority::problem(&access));
     checked.problems.extend(problems.map(|problem| problem.to_string()));
     Ok(checked)
+}
+
+/// How to save what a coordinator that has the directory open still knows, to end a sentence with.
+fn saved_before_a_repair(directory: &Path) -> Result<Option<String>, MaintenanceError> {
+    let Some(holder) = DataDir::holder(directory)? else { return Ok(None) };
+    let process = holder.pid.map(|pid| format!(", process {pid},")).unwrap_or_default();
+    let directory = directory.display();
+    Ok(Some(format!(
+        "; the coordinator{process} that has this directory open still has all of its studies: before \
+         you stop it, save what `edgesmith trials STUDY --format json --data-dir {directory}` prints \
+         of each; after the repair, `edgesmith import STUDY FILE` takes it in"
+    )))
 }
 
 /// The core that the records make, and how many they are.
@@ -124,6 +125,7 @@ fn check_artifacts(
     let store = ArtifactStore::existing(directory.join("artifacts"));
     let needed = core.map(Core::artifacts);
     let of = |hash: ArtifactHash| needed.as_ref().and_then(|needed| needed.get(&hash));
+    let mut found = Vec::new();
     for hash in store.list()? {
         match store.verify(hash) {
             Ok(bytes) => {
@@ -133,17 +135,27 @@ fn check_artifacts(
             }
             // It was collected meanwhile, or is missing, which is said below.
             Err(ArtifactError::Missing(_)) => {}
-            Err(error) => checked.artifact_problems.push(damaged(&error, of(hash), directory)),
+            Err(error) => found.push((of(hash).cloned(), damaged(&error, of(hash), directory))),
         }
     }
-    let Some(needed) = needed.filter(|needed| needed.keys().any(|hash| !store.contains(*hash)))
-    else {
-        return Ok(());
-    };
-    // A coordinator may have removed them, because they are not needed any more.
-    let still = core_of(directory)?.0.artifacts();
-    checked.artifact_problems.extend(missing(&store, &needed, &still, directory));
+    if let Some(needed) = &needed
+        && needed.keys().any(|hash| !store.contains(*hash))
+    {
+        // A coordinator may have removed them, because they are not needed any more.
+        let still = core_of(directory)?.0.artifacts();
+        found.extend(missing(&store, needed, &still, directory));
+    }
+    checked.artifact_problems.extend(in_order_of_making(found));
     Ok(())
+}
+
+/// The sentences in the order in which their artifacts are made again: what a training needs comes
+/// before what it makes.
+pub(super) fn in_order_of_making(
+    mut found: Vec<(Option<ArtifactUse>, String)>,
+) -> impl Iterator<Item = String> {
+    found.sort();
+    found.into_iter().map(|(_, sentence)| sentence)
 }
 
 /// A sentence on a damaged artifact that is for `of`.
@@ -152,30 +164,27 @@ pub(super) fn damaged(error: &ArtifactError, of: Option<&ArtifactUse>, directory
     format!("{error}. It is {of}{}.", made_again(of, directory))
 }
 
-/// What makes an artifact again, to end a sentence with.
+/// What to do without a backup, to end a sentence with.
 fn made_again(of: &ArtifactUse, directory: &Path) -> String {
-    let command = of.made_again_by().map(|command| {
-        let directory = directory.display();
-        format!("; without a backup, `{command} --data-dir {directory}` makes it again")
-    });
-    command.unwrap_or_default()
+    of.mend(directory).map(|mend| format!("; without a backup, {mend}")).unwrap_or_default()
 }
 
-/// A sentence for each artifact that is needed, and `still` is, but missing.
+/// A sentence for each artifact that is needed, and `still` is, but missing, with its use.
 pub(super) fn missing(
     store: &ArtifactStore,
     needed: &BTreeMap<ArtifactHash, ArtifactUse>,
     still: &BTreeMap<ArtifactHash, ArtifactUse>,
     directory: &Path,
-) -> Vec<String> {
+) -> Vec<(Option<ArtifactUse>, String)> {
     let gone = needed.iter().filter(|(hash, _)| still.contains_key(*hash));
     let gone = gone.filter(|(hash, _)| !store.contains(**hash));
     let sentence = |(hash, of): (&ArtifactHash, &ArtifactUse)| {
         let path = store.path(*hash);
         let (path, again) = (path.display(), made_again(of, directory));
-        format!(
+        let sentence = format!(
             "artifact {hash} is missing: {of}; copy {path} from a backup, if you have one{again}"
-        )
+        );
+        (Some(of.clone()), sentence)
     };
     gone.map(sentence).collect()
 }
@@ -291,14 +300,17 @@ mod tests {
         let held = DataDir::open(dir.path()).unwrap();
         fs::remove_file(dir.path().join("journal/acknowledged")).unwrap();
         let Checked { problems, .. } = check(dir.path()).unwrap();
-        let said = [
-            format!("`edgesmith check --repair --data-dir {}`", dir.path().display()),
-            "still has all of its studies".to_owned(),
-        ];
-        for said in said {
-            assert!(problems.iter().any(|problem| problem.contains(&said)), "{problems:?}");
-        }
+        let process = format!("the coordinator, process {},", std::process::id());
+        assert!(matches!(&problems[..], [one] if one.contains(&process)), "{problems:?}");
+        assert!(problems[0].contains("nothing is lost"), "{problems:?}");
+        let to = dir.path().with_extension("backup");
+        let refused = backup(dir.path(), &to).unwrap_err().to_string();
+        assert!(refused.contains("writes the file again"), "{refused}");
         drop(held);
+        // Nobody has it open now, not even this process.
+        let Checked { problems, .. } = check(dir.path()).unwrap();
+        assert!(matches!(&problems[..], [one] if one.contains("check --repair")), "{problems:?}");
+        assert!(!problems[0].contains("still has all"), "{problems:?}");
     }
 
     #[test]

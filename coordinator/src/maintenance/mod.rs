@@ -12,6 +12,7 @@ pub use self::check::{Checked, Repair, check, repair};
 use crate::core::RestoreError;
 use crate::store::{
     AccessError, ArtifactError, DataDir, DataDirError, StoreError, has_artifacts, has_journal,
+    has_lost_mark,
 };
 
 /// Why work on a data directory failed.
@@ -42,6 +43,19 @@ pub enum MaintenanceError {
     /// Another process holds it.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// The mark of the journal was removed under a coordinator, which writes it again.
+    #[error(
+        "{directory}/journal/acknowledged is missing, but nothing is lost: the coordinator{} that has \
+         the directory open has all studies, and writes the file again before the next record, at the \
+         latest when it stops; stop it, but not with `kill -9`, and run this command again",
+        pid.map(|pid| format!(", process {pid},")).unwrap_or_default()
+    )]
+    MarkRemoved {
+        /// The data directory.
+        directory: PathBuf,
+        /// The coordinator's process, if known.
+        pid: Option<u32>,
+    },
     /// Its records cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -84,7 +98,16 @@ fn is_data_directory(path: &Path) -> bool {
 
 /// Holds a directory that an earlier version wrote last: only one process can read that.
 fn hold_if_old(path: &Path) -> Result<Option<DataDir>, MaintenanceError> {
-    if has_journal(path)? { Ok(None) } else { Ok(Some(DataDir::open(path)?)) }
+    if has_journal(path)? {
+        return Ok(None);
+    }
+    match DataDir::open(path) {
+        // Whoever has it open has a journal, so it is none of an earlier version.
+        Err(DataDirError::InUse { path: directory, pid }) if has_lost_mark(path)? => {
+            Err(MaintenanceError::MarkRemoved { directory, pid })
+        }
+        opened => Ok(Some(opened?)),
+    }
 }
 
 /// An id above all that were given out before `now`, also after earlier repairs: 16 for each

@@ -48,7 +48,7 @@ pub use self::format::FormatError;
 pub use self::journal::{Flaw, MarkProblem};
 pub use self::memory::MemoryStore;
 pub use self::offline::{
-    Copied, Repaired, copy_records, half_damaged_mark, has_journal, lost_mark, read_records,
+    Copied, Repaired, copy_records, half_damaged_mark, has_journal, has_lost_mark, read_records,
     repair_journal,
 };
 pub use self::partial::{PartialArtifact, Resumed};
@@ -167,7 +167,7 @@ pub enum StoreError {
     /// The journal is not what was written.
     #[error(
         "{path} is damaged at byte {offset}: {flaw}; {}, unless a backup has them (`edgesmith \
-         restore`); `{}` keeps the {kept} before it",
+         restore BACKUP --data-dir NEW`); `{}` keeps the {kept} before it",
         lost(*kept, *acknowledged),
         repair(path)
     )]
@@ -195,7 +195,8 @@ pub enum StoreError {
     },
     /// It is not known, or not possible, what was acknowledged.
     #[error(
-        "{path} {problem}; restore a backup (`edgesmith restore`), or run `{}`, which says what is \
+        "{path} {problem}; restore a backup (`edgesmith restore BACKUP --data-dir \
+         NEW`), or run `{}`, which says what is \
          still there and goes on with that",
         repair(path)
     )]
@@ -272,7 +273,8 @@ pub enum StoreError {
 
 /// The command that repairs the journal of which `path` is a file.
 fn repair(path: &Path) -> String {
-    let directory = path.parent().and_then(Path::parent).unwrap_or(path).display();
+    let directory = path.parent().and_then(Path::parent).filter(|of| !of.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new(".")).display();
     format!("edgesmith check --repair --data-dir {directory}")
 }
 

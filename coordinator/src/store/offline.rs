@@ -23,20 +23,13 @@ pub fn has_journal(path: &Path) -> Result<bool, StoreError> {
     Ok(journal::presence(&path.join(journal::FOLDER))? == Presence::Present)
 }
 
-/// The error of a journal in the data directory `path` whose mark was removed; `None` if it has its
-/// mark, or there are no entries either.
+/// Whether the data directory `path` has entries of a journal without the mark of what was
+/// acknowledged.
 ///
 /// # Errors
 /// If it cannot be read.
-pub fn lost_mark(path: &Path) -> Result<Option<StoreError>, StoreError> {
-    let folder = path.join(journal::FOLDER);
-    Ok(match journal::presence(&folder)? {
-        Presence::WithoutMark => {
-            let path = journal::mark_path(&folder);
-            Some(StoreError::Mark { path, problem: MarkProblem::Missing })
-        }
-        Presence::Absent | Presence::Present => None,
-    })
+pub fn has_lost_mark(path: &Path) -> Result<bool, StoreError> {
+    Ok(journal::presence(&path.join(journal::FOLDER))? == Presence::WithoutMark)
 }
 
 /// The records in the data directory `path`, without changing it. Another process may have it open,

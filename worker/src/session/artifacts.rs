@@ -78,7 +78,7 @@ impl Tries {
                 if self.damaged < DAMAGED_TRIES {
                     return Ok(());
                 }
-                let text = format!("{}; so it was {DAMAGED_TRIES} times", status.message());
+                let text = format!("{}; tried {DAMAGED_TRIES} times", status.message());
                 Err(Status::new(code, text))
             }
             _ => Err(status),

@@ -627,7 +627,7 @@ async fn a_command_sends_again_what_was_damaged_or_broken_off() {
     fake.book().damaged = u32::MAX;
     let damaged = artifacts::upload(&mut client, bytes.clone()).await.unwrap_err();
     assert_eq!(damaged.code(), Code::DataLoss);
-    assert!(damaged.message().contains("so it was 3 times"), "{}", damaged.message());
+    assert!(damaged.message().contains("tried 3 times"), "{}", damaged.message());
     // One that brings nothing is not tried again.
     fake.book().breaks = [0].into();
     let broken = artifacts::upload(&mut client, bytes.clone()).await.unwrap_err();

@@ -106,16 +106,9 @@ impl Composed<'_> {
     }
 
     fn of_objectives(&self, trials: u32, timed: bool) -> anyhow::Result<Submission> {
-        // What is limited need not be as little as possible.
-        let open = |metric: Metric| !self.limits.iter().any(|limit| limit.caps(metric));
         // The recipe comes first, so that the lines of its mistakes are those of its file.
-        let mut text = format!("{}\n{}\n{ACCURACY}", self.recipe.text, self.own(trials)?);
-        if timed && open(Metric::LATENCY_MS) {
-            text.push_str(LATENCY);
-        }
-        if open(Metric::MODEL_BYTES) {
-            text.push_str(BYTES);
-        }
+        let mut text = format!("{}\n{}\n", self.recipe.text, self.own(trials)?);
+        text.push_str(&objectives(self.limits, timed));
         text.extend(self.limits.iter().map(|limit| limit.constraint(self.accuracy)));
         Submission::parse(&text, &self.recipe.source, self.recipe.text.lines().count())
     }
@@ -187,6 +180,19 @@ impl Composed<'_> {
     }
 }
 
+/// The tables of what the front is of. What is limited need not be as little as possible.
+fn objectives(limits: &[Limit], timed: bool) -> String {
+    let open = |metric: Metric| !limits.iter().any(|limit| limit.caps(metric));
+    let mut text = ACCURACY.to_owned();
+    if timed && open(Metric::LATENCY_MS) {
+        text.push_str(LATENCY);
+    }
+    if open(Metric::MODEL_BYTES) {
+        text.push_str(BYTES);
+    }
+    text
+}
+
 /// What the front is of, in this order.
 const ACCURACY: &str = "[[objectives]]\nmetric = \"validation_accuracy\"\n";
 /// Only where candidates have one.
@@ -207,4 +213,24 @@ pub fn name(model: &ModelName, recipe: Option<&Path>) -> anyhow::Result<StudyNam
     let plain = |c: char| if c.is_ascii_alphanumeric() || "._".contains(c) { c } else { '-' };
     let text: String = format!("{network}-{recipe}").chars().map(plain).collect();
     text.parse().map_err(|error| invalid(format!("{error}; give --name")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_a_limit_is_no_objective() {
+        let of = |limits: &[&str], timed: bool| {
+            let limits: Vec<Limit> = limits.iter().map(|limit| limit.parse().unwrap()).collect();
+            objectives(&limits, timed)
+        };
+        assert_eq!(of(&[], true), format!("{ACCURACY}{LATENCY}{BYTES}"));
+        assert_eq!(of(&["accuracy_drop<=0.1"], false), format!("{ACCURACY}{BYTES}"));
+        let small = of(&["accuracy_drop<=0.1", "model_bytes<=9"], true);
+        assert_eq!(small, format!("{ACCURACY}{LATENCY}"));
+        assert_eq!(of(&["latency_ms<=1", "model_bytes<=9"], true), ACCURACY);
+        // A lower limit does not say how little is enough.
+        assert_eq!(of(&["model_bytes>=9"], true), format!("{ACCURACY}{LATENCY}{BYTES}"));
+    }
 }

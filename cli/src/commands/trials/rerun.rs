@@ -34,12 +34,18 @@ pub async fn rerun(
             row.state.name()
         )));
     };
-    let soft_targets = soft_targets(status)?;
+    // A study may have a teacher from whom this trial has not learned.
+    let learns = row.candidate.as_ref().is_none_or(|c| c.recipe.learns());
+    let soft_targets = if learns { soft_targets(status)? } else { None };
     let (backend, root) = (Some(args.backend), args.data_root.clone());
     let executor = edgesmith_client::pipeline(backend, "local", root, args.memory)?;
-    let mut wanted: Vec<ArtifactHash> = soft_targets.into_iter().collect();
-    // The study's own network, which the training starts from.
-    wanted.extend(spec.model().map(|model| model.file.weights));
+    let name = &status.name;
+    let made_again =
+        format!("the soft targets of its teacher, which `edgesmith retry {name} --teacher`");
+    let mut wanted: Vec<(ArtifactHash, String)> =
+        soft_targets.into_iter().map(|hash| (hash, format!("{made_again} makes again"))).collect();
+    let own = spec.model().map(|model| model.file.weights);
+    wanted.extend(own.map(|hash| (hash, "the study's own network".to_owned())));
     let donor = match row.inherits_from {
         Some(number) => {
             let donor = fetch(coordinator, &status.name, number, &spec).await?;
@@ -50,7 +56,8 @@ pub async fn rerun(
                     row.number
                 );
             };
-            wanted.push(weights);
+            let again = format!("which `edgesmith trial {name} {number} --rerun` makes again");
+            wanted.push((weights, format!("the weights of trial {number}, {again}")));
             Some(Donor { genotype: spec.space.genotype(donor.genotype)?, weights })
         }
         None => None,
@@ -74,10 +81,11 @@ pub async fn rerun(
         },
     };
     let mut fetched = Vec::new();
-    for hash in wanted {
+    for (hash, what) in wanted {
         let client = &mut coordinator.artifacts();
         let artifact = artifacts::download(client, hash).await;
-        fetched.push(artifact.map_err(|status| coordinator.failed(status))?);
+        let needs = || format!("trial {} starts from {what}", row.number);
+        fetched.push(artifact.map_err(|status| coordinator.failed(status)).with_context(needs)?);
     }
     let context = AttemptContext::offline(fetched);
     eprintln!("running trial {} of {} again on {}", row.number, status.name, args.backend.name());
@@ -88,17 +96,19 @@ pub async fn rerun(
     };
     // A figure that the study's own version did not measure has nothing to compare with.
     let (then, now) = (before.compressed.repeatable(), again.compressed);
+    let mut lost = Vec::new();
     for (hash, made, what) in
         [(before.model, again.model, "model file"), (before.weights, again.weights, "weights")]
     {
-        put_back(coordinator, &context, hash, made, what).await?;
+        lost.extend(put_back(coordinator, &context, hash, made, what).await?);
     }
-    let mut models = Vec::new();
     let client = &mut coordinator.artifacts();
-    let model = artifacts::download(client, before.model).await;
-    models.push(model.map_err(|status| coordinator.failed(status))?);
-    models.push(bytes(&context, again.model)?);
-    let models: Vec<ArtifactHash> = models.into_iter().map(without_notes).collect();
+    // If it is lost, its hash is all that is left of it.
+    let then_model = match artifacts::download(client, before.model).await {
+        Ok(model) => without_notes(model),
+        Err(_) => before.model,
+    };
+    let models = [then_model, without_notes(bytes(&context, again.model)?)];
     let hash = |h: ArtifactHash| h.to_string()[..16].to_owned();
     let same_model = models[0] == models[1];
     let line = |(of, value): (&ScopedMetric, f64)| {
@@ -121,33 +131,37 @@ pub async fn rerun(
         compared(of, value, now.get(of), same_model) != DIFFERENT
     };
     let repeated = then.iter().all(repeats);
+    if !lost.is_empty() {
+        anyhow::bail!("{}", lost.join("\n"));
+    }
     let identical = same_model && repeated;
     Ok(if identical { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Stores an artifact of the trial again, if the coordinator does not have it whole and the rerun
-/// has made the same bytes.
+/// has made the same bytes. If it has made others, says what is still lost.
 async fn put_back(
     coordinator: &Coordinator,
     context: &AttemptContext,
     hash: ArtifactHash,
     made: ArtifactHash,
     what: &str,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<String>> {
     let client = &mut coordinator.artifacts();
-    let Err(lost) = artifacts::download(client, hash).await else { return Ok(()) };
+    let Err(lost) = artifacts::download(client, hash).await else { return Ok(None) };
     if !matches!(lost.code(), Code::NotFound | Code::DataLoss) {
         return Err(coordinator.failed(lost));
     }
     if made != hash {
-        return Err(coordinator.failed(lost).context(format!(
-            "{what}: lost, and the rerun made other bytes, so they are not stored"
+        return Ok(Some(format!(
+            "{what}: damaged or missing, and the rerun made other bytes, so they are not stored; \
+             copy the file from a backup, or run this with the version and the backend of then"
         )));
     }
     let put = artifacts::upload(client, bytes(context, made)?).await;
     put.map_err(|status| coordinator.failed(status))?;
-    eprintln!("{what}: lost; the rerun made the same bytes, and they are stored again");
-    Ok(())
+    eprintln!("{what}: damaged or missing; the rerun made the same bytes, which are stored again");
+    Ok(None)
 }
 
 /// An artifact that the rerun made.

@@ -122,8 +122,9 @@ impl ModelBased {
     }
 
     /// A genotype for one of the first trials. If only recipes are searched, it is the one that its
-    /// author would try first, and then that with a third of its choices changed, because most
-    /// random recipes ruin a network. Else it is first one that picks the same option everywhere,
+    /// author would try first, and then that with changes in a third of the choices that count
+    /// in it, because most random recipes ruin a network. Settings of steps that it leaves out keep
+    /// their first value. Else it is first one that picks the same option everywhere,
     /// and then a random one.
     fn first_sample(&self, rng: &mut dyn Rng) -> Genotype {
         let space = self.history.space();
@@ -131,7 +132,11 @@ impl ModelBased {
             if self.history.is_fresh(&first) {
                 return first;
             }
-            return space.mutate(&first, open_choices(space).div_ceil(3), rng);
+            let open =
+                |(is_active, choice): &(bool, &Choice)| *is_active && choice.options.len() > 1;
+            let choices = space.active(&first).into_iter().zip(space.choices());
+            let changes = choices.filter(open).count().div_ceil(3);
+            return space.mutate(&first, changes, rng);
         }
         let open: Vec<usize> =
             space.choices().iter().map(|c| c.options.len()).filter(|n| *n > 1).collect();

@@ -1,7 +1,9 @@
 //! Which artifacts the studies still need. Reads no files.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
+use std::path::Path;
 
 use edgesmith_common::spec::{ModelFile, OtherSource};
 use edgesmith_common::{ArtifactHash, RungReport, StudyName, TrainedTrial, TrialNumber};
@@ -9,15 +11,16 @@ use edgesmith_common::{ArtifactHash, RungReport, StudyName, TrainedTrial, TrialN
 use crate::core::state::Core;
 use crate::core::study::{Stage, Study, Trial};
 
-/// What an artifact is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What an artifact is for. They are ordered as they are made: what came with a study, what was made
+/// of its teacher, then of each trial.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ArtifactUse {
     study: StudyName,
     part: Part,
 }
 
 /// The part of a study that refers to an artifact.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     /// It came with the study.
     Given(&'static str),
@@ -30,13 +33,21 @@ enum Part {
 }
 
 impl Core {
-    /// The artifacts that a study refers to, with what the first one is for. A checkpoint is needed
+    /// The artifacts that a study refers to, with what one is for. A checkpoint is needed
     /// until its trial is finished, and of a failed trial, which may be tried again.
     pub fn artifacts(&self) -> BTreeMap<ArtifactHash, ArtifactUse> {
         let mut all = BTreeMap::new();
         for (name, study) in self.by_name() {
             let mut add = |hash: ArtifactHash, part: Part| {
-                all.entry(hash).or_insert_with(|| ArtifactUse { study: name.clone(), part });
+                let of = ArtifactUse { study: name.clone(), part };
+                match all.entry(hash) {
+                    Entry::Vacant(entry) => drop(entry.insert(of)),
+                    // What can be made again is the better one to know.
+                    Entry::Occupied(mut entry) if !entry.get().is_made() && of.is_made() => {
+                        entry.insert(of);
+                    }
+                    Entry::Occupied(_) => {}
+                }
             };
             of_study(study, &mut add);
             for (number, trial) in study.trials().iter() {
@@ -48,13 +59,28 @@ impl Core {
 }
 
 impl ArtifactUse {
-    /// The command that makes the same bytes again; `None` if only a backup has them.
-    pub fn made_again_by(&self) -> Option<String> {
-        let Self { study, part } = self;
+    /// Whether it was made of a teacher or a trial, and so can be made again.
+    fn is_made(&self) -> bool {
+        match self.part {
+            Part::Teacher(_) | Part::Trial(..) => true,
+            Part::Given(_) | Part::Checkpoint(_) => false,
+        }
+    }
+
+    /// What to do without a backup, with the studies in `directory`, to end a sentence with. `None`
+    /// for a checkpoint: its trial says more if it fails.
+    pub fn mend(&self, directory: &Path) -> Option<String> {
+        let (Self { study, part }, directory) = (self, directory.display());
         match part {
-            Part::Trial(number, _) => Some(format!("edgesmith trial {study} {number} --rerun")),
-            Part::Teacher(_) => Some(format!("edgesmith retry {study} --teacher")),
-            Part::Given(_) | Part::Checkpoint(_) => None,
+            Part::Trial(number, _) => Some(format!(
+                "`edgesmith trial {study} {number} --rerun --data-dir {directory}` makes it again"
+            )),
+            Part::Teacher(_) => Some(format!(
+                "`edgesmith retry {study} --teacher --data-dir {directory}` lets the coordinator and \
+                 a worker train the teacher again"
+            )),
+            Part::Given(_) => Some("submit the study again, which stores it again".to_owned()),
+            Part::Checkpoint(_) => None,
         }
     }
 }

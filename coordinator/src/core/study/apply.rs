@@ -141,7 +141,7 @@ impl Study {
         }
         Arc::make_mut(&mut self.spec).set_budget(budget.clone(), source);
         self.resolved = self.spec.to_resolved().into();
-        self.learner.renew();
+        self.learner.renew(&self.spec);
         self.proposals_ended = None;
         self.trials.forget_rows();
     }

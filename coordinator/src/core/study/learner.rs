@@ -136,7 +136,10 @@ impl Learner {
 
     /// The study has changed, and algorithms look at it when they are built. So that a restart
     /// makes no difference, it is built again.
-    pub(super) fn renew(&mut self) {
+    pub(super) fn renew(&mut self, spec: &StudySpec) {
+        if let Some(portfolio) = &mut self.portfolio {
+            portfolio.extend_to(spec.budget.trials);
+        }
         self.is_outdated = self.is_away();
         self.rest();
     }

@@ -310,7 +310,7 @@ mod tests {
 
         #[test]
         fn scaling_equals_apply(
-            factors in prop::collection::vec((1i32 << 30..=i32::MAX, -31i32..=30), LANES),
+            factors in prop::collection::vec((1i32 << 30..=i32::MAX, -31i32..=0), LANES),
             values: [i32; LANES],
             bits in 0u32..31,
         ) {
@@ -327,6 +327,30 @@ mod tests {
                 }
             }
         }
+
+        /// Weights of few bits have such factors.
+        #[test]
+        fn scaling_by_1_and_more_equals_apply(
+            factors in prop::collection::vec((1i32 << 30..=i32::MAX, 1i32..=30), LANES),
+            values: [i32; LANES],
+            bits in 1u32..4,
+        ) {
+            let factors: Vec<_> = factors
+                .into_iter()
+                .map(|(multiplier, shift)| Requantization { multiplier, shift })
+                .collect();
+            // So that results fit in 32 bits.
+            let values: [i32; LANES] = std::array::from_fn(|lane| {
+                values[lane] >> (factors[lane].shift as u32 + bits).min(31)
+            });
+            let Some(found) = scaled(Rounding::Once, &factors, values) else {
+                prop_assert!(!Isa::detect().has_avx2());
+                return Ok(());
+            };
+            for lane in 0..LANES {
+                prop_assert_eq!(found[lane], factors[lane].apply(Rounding::Once, values[lane]));
+            }
+        }
     }
 
     #[test]
@@ -337,7 +361,7 @@ mod tests {
         for shift in -31..=3 {
             for multiplier in [0, 1 << 30, (1 << 30) + 1, i32::MAX] {
                 let factors = [Requantization { multiplier, shift }; LANES];
-                let half = (1i64 << (-shift).max(0)).min(1 << 26) as i32;
+                let half = (1i64 << (-shift).max(0)).min(1 << 28) as i32;
                 for values in [
                     [0, 1, -1, 2, -2, 3, -3, 5],
                     [half, -half, half + 1, half - 1, 1 - half, -half - 1, 3 * half, -3 * half],
