@@ -402,6 +402,29 @@ proptest! {
     }
 }
 
+/// One narrow stage leaves the classifier less than it adds itself; two make up for it.
+#[test]
+fn the_largest_network_may_have_two_stages_of_which_neither_alone_makes_it_larger() {
+    let mut definition = definition();
+    (definition.resolution, definition.stem_width) = (vec![16], vec![16]);
+    let stage = |stride: u32| StageSpace {
+        depth: vec![0, 1],
+        width: vec![1],
+        kernel: vec![3],
+        operation: vec!["conv".to_owned()],
+        expansion: vec![1],
+        stride: vec![stride],
+        activation: vec![Activation::Relu],
+        squeeze: vec![0],
+        skip: vec![Skip::Add],
+    };
+    definition.stages = vec![stage(2), stage(1)];
+    let space = StagedSpace::new(definition, DATA).unwrap();
+    let largest = space.decode(&space.largest().unwrap());
+    let words = largest.architecture.to_string();
+    assert_eq!(words, "r16 stem16 | conv k3 w1 x1 /2 relu | conv k3 w1 x1 relu");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 

@@ -11,7 +11,7 @@ use crate::{Architecture, ArchitectureError, Choice, Cost, Genotype, Precision};
 impl StagedSpace {
     /// The genotype with the largest network of the space, by parameters and then by MACs, before
     /// any compression. It is found greedily, choice by choice, until no change makes the network
-    /// larger, also not adding an absent stage and then changing that, or leaving out several
+    /// larger, also not adding one or two absent stages and changing those, or leaving out several
     /// neighbouring stages. The result is exact when the largest option of each choice does not
     /// depend on the others. It may be smaller than the largest if strides leave too few positions
     /// for all stages, and another choice of stages has more parameters.
@@ -41,7 +41,9 @@ impl Search<'_> {
         for _ in 0..=stages {
             let before = self.size_of(&best);
             for stage in 0..stages {
-                best = self.with_stage_added(best, stage);
+                if self.is_absent(&best, stage) {
+                    best = self.with_stages_added(best, stage);
+                }
             }
             for first in 0..stages {
                 best = self.with_stages_left_out(best, first);
@@ -54,15 +56,28 @@ impl Search<'_> {
         Ok(best)
     }
 
-    /// Adds an absent stage, if some form of it makes the network larger. One that is narrower than
-    /// its neighbours makes it smaller at first.
-    fn with_stage_added(&self, best: Genotype, stage: usize) -> Genotype {
-        let Some(added) = self.with_smallest(&best, stage) else { return best };
-        let all = self.choices_of(stage);
-        // All others first, because its depth would at once be 0 again.
-        let added = self.climbed(added, all.start + 1..all.end);
-        let added = self.climbed(added, all);
-        if self.size_of(&added) > self.size_of(&best) { added } else { best }
+    /// Adds this stage, if it is absent and some form of it makes the network larger; else with the
+    /// next absent one, if both together do. A stage that is narrower than its neighbours makes it
+    /// smaller at first, and another one after it may make up for that.
+    fn with_stages_added(&self, best: Genotype, first: usize) -> Genotype {
+        let mut added = best.clone();
+        let stages = first..self.space.definition.stages.len();
+        for stage in stages.filter(|stage| self.is_absent(&best, *stage)).take(2) {
+            let Some(with) = self.with_smallest(&added, stage) else { break };
+            let all = self.choices_of(stage);
+            // All others first, because its depth would at once be 0 again.
+            added = self.climbed(with, all.start + 1..all.end);
+            let whole = self.climbed(added.clone(), all);
+            if self.size_of(&whole) > self.size_of(&best) {
+                return whole;
+            }
+        }
+        best
+    }
+
+    fn is_absent(&self, genotype: &Genotype, stage: usize) -> bool {
+        let depth = genotype.0[self.choice_of(stage, "depth")];
+        self.space.definition.stages[stage].depth[usize::from(depth)] == 0
     }
 
     /// Leaves out this stage and as many of the next ones as make the network larger: they may be
@@ -130,11 +145,11 @@ impl Search<'_> {
     /// The genotype with this stage, which is absent in `from`, in its smallest form; `None` if it
     /// is not absent, must be, or is not valid in its smallest form.
     fn with_smallest(&self, from: &Genotype, stage: usize) -> Option<Genotype> {
-        let depths = &self.space.definition.stages[stage].depth;
-        let place = self.choice_of(stage, "depth");
-        if depths[usize::from(from.0[place])] > 0 {
+        if !self.is_absent(from, stage) {
             return None;
         }
+        let depths = &self.space.definition.stages[stage].depth;
+        let place = self.choice_of(stage, "depth");
         let mut added = from.clone();
         for choice in self.choices_of(stage) {
             added.0[choice] = least(&self.space.choices[choice]);
