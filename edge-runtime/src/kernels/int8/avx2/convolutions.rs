@@ -110,6 +110,9 @@ unsafe fn wide_sums<const M: usize, const V: usize>(
     })
 }
 
+/// Most parts of a sum that are added up side by side.
+const MOST_PARTS: usize = 4;
+
 /// A module with `conv` and `depthwise` that use `$dot`. `$two` sums `$most` positions by two
 /// groups of channels.
 macro_rules! convolutions {
@@ -190,10 +193,14 @@ macro_rules! convolutions {
             ) -> [[__m256i; V]; M] {
                 let (kernel, line, pairs) = (conv.geometry.kernel[0], conv.line(), conv.steps);
                 let corners = &conv.corners[position..position + M];
-                let mut sums = [[_mm256_setzero_si256(); V]; M];
+                // A product waits for the sum that it is added to. So with few sums, several parts
+                // of each are added up side by side. The order of integer additions does not
+                // matter.
+                let parts = if M == 1 { MOST_PARTS } else { 8 / (M * V).min(8) };
+                let mut sums = [[[_mm256_setzero_si256(); V]; M]; MOST_PARTS];
                 for v in 0..V {
                     let bias = load8(&conv.bias, (group + v) * LANES);
-                    for sums in &mut sums {
+                    for sums in &mut sums[0] {
                         sums[v] = bias;
                     }
                 }
@@ -205,26 +212,42 @@ macro_rules! convolutions {
                         let weights = |v| conv.weight.as_ptr().add(at(v));
                         (std::array::from_fn(pixels), std::array::from_fn(weights))
                     };
-                    for pair in 0..pairs {
-                        let mut weight = [_mm256_setzero_si256(); V];
-                        for v in 0..V {
-                            // SAFETY: as above.
-                            weight[v] = unsafe {
-                                _mm256_loadu_si256(weights[v].add(pair * 2 * LANES).cast())
-                            };
-                        }
-                        for m in 0..M {
-                            // SAFETY: as above. Reads two int16 as one unaligned int32.
-                            let pixel =
-                                unsafe { pixels[m].add(2 * pair).cast::<i32>().read_unaligned() };
-                            let pixel = _mm256_set1_epi32(pixel);
+                    let mut pair = 0;
+                    while pair < pairs {
+                        let together = if pair + parts <= pairs { parts } else { 1 };
+                        for part in 0..together {
+                            let mut weight = [_mm256_setzero_si256(); V];
                             for v in 0..V {
-                                sums[m][v] = $dot(sums[m][v], pixel, weight[v]);
+                                // SAFETY: as above.
+                                weight[v] = unsafe {
+                                    let at = weights[v].add((pair + part) * 2 * LANES);
+                                    _mm256_loadu_si256(at.cast())
+                                };
                             }
+                            for m in 0..M {
+                                // SAFETY: as above. Reads two int16 as one unaligned int32.
+                                let pixel = unsafe {
+                                    pixels[m].add(2 * (pair + part)).cast::<i32>().read_unaligned()
+                                };
+                                let pixel = _mm256_set1_epi32(pixel);
+                                for v in 0..V {
+                                    let sum = &mut sums[part][m][v];
+                                    *sum = $dot(*sum, pixel, weight[v]);
+                                }
+                            }
+                        }
+                        pair += together;
+                    }
+                }
+                let [mut whole, others @ ..] = sums;
+                for other in &others[..parts - 1] {
+                    for m in 0..M {
+                        for v in 0..V {
+                            whole[m][v] = _mm256_add_epi32(whole[m][v], other[m][v]);
                         }
                     }
                 }
-                sums
+                whole
             }
 
             /// `input` is the widened, padded input map.
