@@ -54,8 +54,8 @@ pub struct TrialArgs {
     /// Trial number
     #[arg(allow_negative_numbers = true, value_parser = number::whole(0..=u32::MAX))]
     pub number: u32,
-    /// Train and compress it again on this machine and compare the results bit for bit. Files of the
-    /// trial that are damaged or missing are stored again, if the same bytes come out
+    /// Train and compress it again on this machine and compare the results bit for bit. Files of
+    /// the trial that are damaged or missing are stored again, if the same bytes come out
     #[arg(long)]
     pub rerun: bool,
     /// Base directory of relative data paths in the study [default: the current one]

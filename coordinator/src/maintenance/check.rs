@@ -307,7 +307,7 @@ mod tests {
         let refused = backup(dir.path(), &to).unwrap_err().to_string();
         assert!(refused.contains("writes the file again"), "{refused}");
         drop(held);
-        // Nobody has it open now, not even this process.
+        // No other process has the directory open now.
         let Checked { problems, .. } = check(dir.path()).unwrap();
         assert!(matches!(&problems[..], [one] if one.contains("check --repair")), "{problems:?}");
         assert!(!problems[0].contains("still has all"), "{problems:?}");

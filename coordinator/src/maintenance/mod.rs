@@ -102,7 +102,7 @@ fn hold_if_old(path: &Path) -> Result<Option<DataDir>, MaintenanceError> {
         return Ok(None);
     }
     match DataDir::open(path) {
-        // Whoever has it open has a journal, so it is none of an earlier version.
+        // The process that has it open has a journal, so no earlier version wrote it last.
         Err(DataDirError::InUse { path: directory, pid }) if has_lost_mark(path)? => {
             Err(MaintenanceError::MarkRemoved { directory, pid })
         }

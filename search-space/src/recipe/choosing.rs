@@ -243,8 +243,8 @@ impl StepSpace {
                 space.take(settings, active, has_clusters(before), false).map(Step::FineTune)
             }
             StepSpace::QuantizeAwareTrain(space) => {
-                // If nothing is quantized, or not as it is in training, there is no rounding to
-                // train with. Weights would leave their clusters.
+                // Only if a step before it quantizes, in a way that can be trained. Weights in
+                // clusters are not trained, because they would leave them.
                 let quantized = !has_clusters(before)
                     && before.iter().any(|step| match step {
                         Step::Quantize(quantizing) => quantizing.widths.can_be_trained(),
@@ -325,7 +325,7 @@ impl QuantizeSpace {
         let correct_biases = settings.ask("correct_biases", &self.correct_biases, on);
         let mut widths =
             Widths { weights, affine: affine && weights > 1, activations, layer_bits: Vec::new() };
-        // It is learned for integers only, and there is no choice of a sign.
+        // Only the rounding of integers can be learned. A weight of one bit is its sign.
         let learns = widths.can_learn_rounding();
         let rounding = settings.ask("rounding", &self.rounding, open && learns);
         let of_layers = self.widths.of_layers();

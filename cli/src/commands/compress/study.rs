@@ -86,8 +86,8 @@ pub struct Composed<'a> {
     pub pixels: &'a Pixels,
     /// What the result must keep.
     pub limits: &'a [Limit],
-    /// Accuracy of the network as it came on the validation images, which a limit may be relative
-    /// to; 0 while there are no limits.
+    /// Accuracy of the network as it came on the validation images, for limits on what is lost of
+    /// it. It may be 0 if there are no limits.
     pub accuracy: f64,
 }
 

@@ -1,5 +1,5 @@
-//! `edgesmith trial --rerun`: trains a trial again on this machine and compares it bit for bit. Files
-//! of the trial that were damaged or lost are put back, if the same bytes come out again.
+//! `edgesmith trial --rerun`: trains a trial again on this machine and compares it bit for bit.
+//! Files of the trial that were damaged or lost are stored again, if the same bytes come out.
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -11,8 +11,8 @@ use edgesmith_common::{ArtifactHash, RungReport, StudyName, TrainedTrial, TrialN
 use crate::core::state::Core;
 use crate::core::study::{Stage, Study, Trial};
 
-/// What an artifact is for. They are ordered as they are made: what came with a study, what was made
-/// of its teacher, then of each trial.
+/// What an artifact is for. They are ordered as they are made: what came with a study, what was
+/// made of its teacher, then of each trial.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ArtifactUse {
     study: StudyName,

@@ -9,9 +9,9 @@
 //! level with nothing in it but what is cut off counts as half a number, because the divergence
 //! from nothing is infinite.
 //!
-//! The fourth: a divergence knows nothing of distances. A background that is the same in all images
-//! makes a few bins hold most numbers, and then it pays to cut off all others, however far away they
-//! are. So only a small share of the numbers may be cut off.
+//! The fourth: a divergence knows nothing of distances. If a background is the same in all images,
+//! a few bins hold most numbers, and the least divergence cuts off all others, however far away
+//! they are. So only a small share of the numbers may be cut off.
 
 use std::ops::Range;
 

@@ -24,8 +24,8 @@ const NO_WAY_BACK: &str = "rewind = \"weights\" goes back to weights of the firs
                            network has none: it was taken as it is; use \"rate\"";
 
 impl Passes<'_> {
-    /// Carries out a pruning, with its trainings. It leaves a network as it is that keeps the budget
-    /// already; then the answer is no.
+    /// Carries out a pruning, with its trainings. A network that keeps the budget already is left
+    /// as it is; then the answer is no.
     pub(super) fn remove(&mut self, pruning: &Pruning) -> Result<bool, AttemptError> {
         let mut goal = None;
         let mut pruning = pruning.clone();

@@ -113,6 +113,20 @@ unsafe fn wide_sums<const M: usize, const V: usize>(
 /// Most parts of a sum that are added up side by side.
 const MOST_PARTS: usize = 4;
 
+/// Sums and stores `$size` positions at a time, as long as so many are left.
+macro_rules! tiles {
+    ($sums:expr, $size:literal, $conv:ident, $factors:ident, $ends:ident, $input:ident,
+     $output:ident, $group:ident, $position:ident) => {
+        while $conv.corners.len() - $position >= $size {
+            let tile = Tile { group: $group, position: $position };
+            // SAFETY: `conv` has checked the reads, and so many groups and positions are left.
+            let sums = unsafe { $sums($conv, $input, tile) };
+            store($conv, $factors, $ends, sums, tile, $output);
+            $position += $size;
+        }
+    };
+}
+
 /// A module with `conv` and `depthwise` that use `$dot`. `$two` sums `$most` positions by two
 /// groups of channels.
 macro_rules! convolutions {
@@ -126,57 +140,34 @@ macro_rules! convolutions {
                 let ends = Ends::new(&conv.rescale);
                 let factors = factors.groups();
                 let kernel = conv.geometry.kernel[0];
-                let positions = conv.corners.len();
                 let groups = conv.bias.len() / LANES;
                 // Checks the unchecked reads of `sums`: corners ascend, so the last one is enough.
                 let last_corner = conv.corners.last().map_or(0, |&corner| corner as usize);
                 assert_eq!(conv.unit, 2);
                 assert!(last_corner + (kernel - 1) * conv.line() + 2 * conv.steps <= input.len());
                 assert!(groups * kernel * conv.steps * 2 * LANES <= conv.weight.len());
-                // SAFETY: reads were checked above, and so many groups and positions are left.
-                unsafe {
-                    for group in (0..groups - groups % 2).step_by(2) {
-                        let mut position = 0;
-                        while position + $most <= positions {
-                            let tile = Tile { group, position };
-                            let sums = $two::<$most, 2>(conv, input, tile);
-                            store(conv, factors, ends, sums, tile, output);
-                            position += $most;
-                        }
-                        while $most > 4 && position + 4 <= positions {
-                            let tile = Tile { group, position };
-                            let sums = sums::<4, 2>(conv, input, tile);
-                            store(conv, factors, ends, sums, tile, output);
-                            position += 4;
-                        }
-                        while position < positions {
-                            let tile = Tile { group, position };
-                            let sums = sums::<1, 2>(conv, input, tile);
-                            store(conv, factors, ends, sums, tile, output);
-                            position += 1;
-                        }
-                    }
-                    for group in groups - groups % 2..groups {
-                        let mut position = 0;
-                        while position + 8 <= positions {
-                            let tile = Tile { group, position };
-                            let sums = sums::<8, 1>(conv, input, tile);
-                            store(conv, factors, ends, sums, tile, output);
-                            position += 8;
-                        }
-                        while position + 4 <= positions {
-                            let tile = Tile { group, position };
-                            let sums = sums::<4, 1>(conv, input, tile);
-                            store(conv, factors, ends, sums, tile, output);
-                            position += 4;
-                        }
-                        while position < positions {
-                            let tile = Tile { group, position };
-                            let sums = sums::<1, 1>(conv, input, tile);
-                            store(conv, factors, ends, sums, tile, output);
-                            position += 1;
-                        }
-                    }
+                let paired = groups - groups % 2;
+                for group in (0..paired).step_by(2) {
+                    let mut position = 0;
+                    tiles!(
+                        $two::<$most, 2>,
+                        $most,
+                        conv,
+                        factors,
+                        ends,
+                        input,
+                        output,
+                        group,
+                        position
+                    );
+                    tiles!(sums::<4, 2>, 4, conv, factors, ends, input, output, group, position);
+                    tiles!(sums::<1, 2>, 1, conv, factors, ends, input, output, group, position);
+                }
+                for group in paired..groups {
+                    let mut position = 0;
+                    tiles!(sums::<8, 1>, 8, conv, factors, ends, input, output, group, position);
+                    tiles!(sums::<4, 1>, 4, conv, factors, ends, input, output, group, position);
+                    tiles!(sums::<1, 1>, 1, conv, factors, ends, input, output, group, position);
                 }
             }
 
