@@ -129,8 +129,11 @@ fn damaged(mut bytes: Vec<u8>, changes: &[(usize, u8)]) -> Result<(), TestCaseEr
     sign(&mut bytes);
     let Ok(model) = Model::from_bytes(&bytes) else { return Ok(()) };
     if version == 2 {
-        // The file may be another one, because weights can be packed in several ways.
-        prop_assert_eq!(&Model::from_bytes(&model.to_bytes()).unwrap(), &model);
+        // The file may be another one, because weights can be packed in several ways. The written
+        // bytes are compared, because a number of a test vector may have become NaN, which is not
+        // equal to itself.
+        let written = model.to_bytes();
+        prop_assert_eq!(Model::from_bytes(&written).unwrap().to_bytes(), written);
     }
     let elements = |model: &Model| {
         let values = model.validate().unwrap();
