@@ -1,7 +1,7 @@
 //! An annotation: how the numbers of values and parameters are held as integers. The graph itself
 //! stays one of real numbers. It does not choose the integers and does not compute with them.
 
-use crate::{Graph, ParameterId, ValueId};
+use crate::{Graph, Op, ParameterId, ValueId};
 
 /// Affine quantization to unsigned bytes: `real = scale * (byte - zero_point)`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -88,6 +88,31 @@ impl Quantization {
         (f64::from(number) / scale).round().clamp(-most, most) as i8
     }
 
+    /// The annotation with a scale for each value that only a clip reads, if the clip is a layer of
+    /// its own ([`Graph::absorbed_clips`]): that of the clip's output. Quantizers give none to a sum
+    /// before a ReLU. What the scale does not reach, the clip cuts off anyway.
+    ///
+    /// # Panics
+    /// If it belongs to another graph.
+    pub fn with_clipped(&self, graph: &Graph) -> Self {
+        let mut quantization = self.clone();
+        let (readers, absorbed) = (graph.readers(), graph.absorbed_clips());
+        for (id, node) in graph.nodes().filter(|(_, node)| matches!(node.op, Op::Clip(_))) {
+            let input = node.inputs[0];
+            let alone = readers[input.index()][..] == [id] && !graph.outputs().contains(&input);
+            let own = absorbed.iter().flatten().all(|(clip, _)| *clip != id);
+            if let Some(affine) = self.value(node.output)
+                && alone
+                && own
+                && self.value(input).is_none()
+                && graph.inputs().all(|value| value != input)
+            {
+                quantization.set_value(input, affine);
+            }
+        }
+        quantization
+    }
+
     /// Quantizes a value.
     pub fn set_value(&mut self, id: ValueId, affine: Affine) {
         self.values[id.index()] = Some(affine);
@@ -115,6 +140,51 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{Add, BatchNormalization, Clip, Conv, GraphBuilder, Place, Role, Shape};
+
+    /// A convolution with batch normalisation and a clip, and a sum with a clip; the sum may be an
+    /// output.
+    fn clipped(sum_is_output: bool) -> Graph {
+        let mut builder = GraphBuilder::new();
+        let x = builder.input("x", Shape::new(2, &[3, 3]).unwrap()).unwrap();
+        let mut node = |name: &str, op: Op, inputs: &[ValueId], shapes: &[(&[u32], Role)]| {
+            let declare = |(at, (shape, role)): (usize, &(&[u32], Role))| {
+                builder.parameter(format!("{name}.{at}"), shape, *role).unwrap()
+            };
+            let parameters: Vec<_> = shapes.iter().enumerate().map(declare).collect();
+            builder.node(name.to_owned(), op, inputs, &parameters, Place::default()).unwrap()
+        };
+        let conv = node("conv", Conv::dense(1, 1).into(), &[x], &[(&[2, 2, 1, 1], Role::Weight)]);
+        let of_channel =
+            [Role::Scale, Role::Shift, Role::Mean, Role::Variance].map(|role| (&[2][..], role));
+        let normalization = BatchNormalization { epsilon: 1e-3 };
+        let normalized = node("normalized", normalization.into(), &[conv], &of_channel);
+        let first = node("first", Clip::RELU.into(), &[normalized], &[]);
+        let sum = node("sum", Add.into(), &[x, first], &[]);
+        let second = node("second", Clip::RELU.into(), &[sum], &[]);
+        let outputs = if sum_is_output { vec![second, sum] } else { vec![second] };
+        builder.finish(&outputs).unwrap()
+    }
+
+    #[test]
+    fn a_value_before_a_clip_of_its_own_has_the_scale_of_the_clip() {
+        for sum_is_output in [false, true] {
+            let graph = clipped(sum_is_output);
+            let value = |name: &str| graph.value_named(name).unwrap();
+            let mut given = Quantization::none(&graph);
+            for (name, high) in [("x", 1.0), ("first", 2.0), ("second", 3.0)] {
+                given.set_value(value(name), Affine::covering(0.0, high));
+            }
+            let found = given.with_clipped(&graph);
+            let mut expected = given.clone();
+            // What is computed along with the convolution is nowhere, and what something else
+            // reads, too, keeps its numbers.
+            if !sum_is_output {
+                expected.set_value(value("sum"), Affine::covering(0.0, 3.0));
+            }
+            assert_eq!(found, expected);
+        }
+    }
 
     proptest! {
         #[test]

@@ -229,28 +229,8 @@ pub fn lower_partly(
     quantization: &Quantization,
     interface: &Interface,
 ) -> Result<edge::Model, LowerError> {
-    let quantization = with_clipped(graph, quantization);
+    let quantization = quantization.with_clipped(graph);
     lower_with(graph, weights, Some(Annotation::Part(&quantization)), None, interface)
-}
-
-/// The annotation with a scale for each value that only a clip reads: that of the clip's output.
-/// Quantizers give none to a sum before a ReLU. What the scale does not reach, the clip cuts off
-/// anyway.
-fn with_clipped(graph: &Graph, quantization: &Quantization) -> Quantization {
-    let mut quantization = quantization.clone();
-    let readers = graph.readers();
-    for (id, node) in graph.nodes().filter(|(_, node)| matches!(node.op, Op::Clip(_))) {
-        let input = node.inputs[0];
-        let alone = readers[input.index()][..] == [id] && !graph.outputs().contains(&input);
-        if let Some(affine) = quantization.value(node.output)
-            && alone
-            && quantization.value(input).is_none()
-            && graph.inputs().all(|value| value != input)
-        {
-            quantization.set_value(input, affine);
-        }
-    }
-    quantization
 }
 
 /// Scales of a network.

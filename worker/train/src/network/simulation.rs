@@ -6,7 +6,7 @@
 
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
-use edgesmith_graph::{Affine, Graph, NodeId, Op, ParameterId, Quantization, ValueId};
+use edgesmith_graph::{Affine, Graph, NodeId, ParameterId, Quantization, ValueId};
 use edgesmith_kernels::{Levels, Nearest, Threads};
 
 use super::chain::{Part, RoundedConv, rounded_parts};
@@ -95,7 +95,7 @@ impl Simulation {
     /// # Panics
     /// If it does not fit the graph.
     pub(super) fn new(graph: &Graph, quantization: &Quantization, device: &Device) -> Self {
-        let start = with_clipped(graph, quantization);
+        let start = quantization.with_clipped(graph);
         let held = Held::new(graph, &start);
         let mut simulation = Self {
             trained: Vec::new(),
@@ -369,26 +369,6 @@ impl Layer<'_> {
         let input = simulation.scale(of, &bias.device());
         round_bias(bias, input, simulation.trained[weight.scales].val())
     }
-}
-
-/// The annotation with a scale for each value that only a clip reads, if it is not computed along
-/// with the clip: that of the clip's output. What the scale does not reach, the clip cuts off
-/// anyway.
-fn with_clipped(graph: &Graph, quantization: &Quantization) -> Quantization {
-    let mut quantization = quantization.clone();
-    let (readers, absorbed) = (graph.readers(), graph.absorbed_clips());
-    for (id, node) in graph.nodes().filter(|(_, node)| matches!(node.op, Op::Clip(_))) {
-        let input = node.inputs[0];
-        let alone = readers[input.index()][..] == [id] && !graph.outputs().contains(&input);
-        if let Some(affine) = quantization.value(node.output)
-            && alone
-            && quantization.value(input).is_none()
-            && graph.producer(input).is_some_and(|id| absorbed[id.index()].is_none())
-        {
-            quantization.set_value(input, affine);
-        }
-    }
-    quantization
 }
 
 fn numbers(scales: &Param<Tensor<1>>) -> Vec<f32> {
