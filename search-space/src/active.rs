@@ -3,34 +3,60 @@
 //! candidate.
 //!
 //! The code that decodes a genotype also decides this: where it reads an option, it says whether
-//! the option matters. It builds no network. So what only the network shows (two shares that round
-//! to the same number of channels) is left to [`Space::canonical_hash`].
+//! the option matters, and for a distillation again when the steps after it are known. It builds no
+//! network. So what only the network shows (two shares that round to the same number of channels) is
+//! left to [`Space::canonical_hash`].
+
+use std::ops::Range;
 
 use crate::{Genotype, Space};
 
 impl Space {
-    /// For each choice, whether the candidate depends on it, given the options of the choices
-    /// before it. Where it does not, any option describes the same candidate, also if several such
-    /// choices change at once. A choice that counts as active may be without effect in this
-    /// network.
+    /// For each choice, whether the candidate depends on it, given the options of the others. Where
+    /// it does not, any option describes the same candidate, also if several such choices change at
+    /// once. A choice that counts as active may be without effect in this network.
     ///
     /// # Panics
     /// If the genotype belongs to another space.
     pub fn active(&self, genotype: &Genotype) -> Vec<bool> {
+        self.marks(genotype, Marks::Whole(Vec::new()))
+    }
+
+    /// The same, given only the options of the choices before each. That is all that a policy knows
+    /// which draws one choice after the other.
+    ///
+    /// # Panics
+    /// If the genotype belongs to another space.
+    pub fn active_in_order(&self, genotype: &Genotype) -> Vec<bool> {
+        self.marks(genotype, Marks::InOrder(Vec::new()))
+    }
+
+    fn marks(&self, genotype: &Genotype, marks: Marks) -> Vec<bool> {
         let choices = self.choices().len();
         match self {
-            Space::Staged(space) => Reader::marks(genotype, choices, |reader| space.read(reader)),
-            Space::Model(space) => Reader::marks(genotype, choices, |reader| space.read(reader)),
+            Space::Staged(space) => Reader::mark(genotype, choices, marks, |r| space.read(r)),
+            Space::Model(space) => Reader::mark(genotype, choices, marks, |r| space.read(r)),
             Space::Cell(_) => vec![true; choices],
         }
     }
 }
 
+/// For each choice so far, whether it has an effect.
+enum Marks {
+    /// This is not asked for.
+    None,
+    /// Given the choices before it.
+    InOrder(Vec<bool>),
+    /// Given all choices.
+    Whole(Vec<bool>),
+}
+
 /// Reads the options that a genotype picks, one choice after the other.
 pub(crate) struct Reader<'a> {
+    /// How many choices there are.
+    of: usize,
     rest: std::slice::Iter<'a, u16>,
-    /// For each choice so far, whether it has an effect; `None` if this is not asked for.
-    marks: Option<Vec<bool>>,
+    marks: Marks,
 }
 
 impl<'a> Reader<'a> {
@@ -43,26 +69,29 @@ impl<'a> Reader<'a> {
         choices: usize,
         read: impl FnOnce(&mut Self) -> T,
     ) -> T {
-        Self::over(genotype, choices, None, read).0
+        Self::over(genotype, choices, Marks::None, read).0
     }
 
-    fn marks<T>(
+    fn mark<T>(
         genotype: &'a Genotype,
         choices: usize,
+        marks: Marks,
         read: impl FnOnce(&mut Self) -> T,
     ) -> Vec<bool> {
-        let marks = Vec::with_capacity(choices);
-        Self::over(genotype, choices, Some(marks), read).1.unwrap_or_default()
+        match Self::over(genotype, choices, marks, read).1 {
+            Marks::None => Vec::new(),
+            Marks::InOrder(marks) | Marks::Whole(marks) => marks,
+        }
     }
 
     fn over<T>(
         genotype: &'a Genotype,
         choices: usize,
-        marks: Option<Vec<bool>>,
+        marks: Marks,
         read: impl FnOnce(&mut Self) -> T,
-    ) -> (T, Option<Vec<bool>>) {
+    ) -> (T, Marks) {
         assert_eq!(genotype.0.len(), choices, "a genotype of another space");
-        let mut reader = Self { rest: genotype.0.iter(), marks };
+        let mut reader = Self { of: choices, rest: genotype.0.iter(), marks };
         let result = read(&mut reader);
         debug_assert!(reader.rest.next().is_none(), "every choice is read");
         (result, reader.marks)
@@ -70,15 +99,29 @@ impl<'a> Reader<'a> {
 
     /// The option of the next choice. `active` says whether the candidate depends on it.
     pub(crate) fn pick(&mut self, active: bool) -> usize {
-        if let Some(marks) = &mut self.marks {
-            marks.push(active);
+        match &mut self.marks {
+            Marks::None => {}
+            Marks::InOrder(marks) | Marks::Whole(marks) => marks.push(active),
         }
         usize::from(*self.rest.next().expect("one index per choice"))
     }
 
+    /// How many choices were read.
+    pub(crate) fn picked(&self) -> usize {
+        self.of - self.rest.len()
+    }
+
+    /// Says of choices that were read that the candidate does not depend on them after all.
+    pub(crate) fn unmark(&mut self, choices: Range<usize>) {
+        match &mut self.marks {
+            Marks::None | Marks::InOrder(_) => {}
+            Marks::Whole(marks) => marks[choices].fill(false),
+        }
+    }
+
     /// Whether only the marks are wanted, and not what the options describe.
     pub(crate) fn only_marks(&self) -> bool {
-        self.marks.is_some()
+        !matches!(self.marks, Marks::None)
     }
 }
 

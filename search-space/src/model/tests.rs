@@ -6,7 +6,10 @@ use edgesmith_graph::{
 };
 
 use super::*;
-use crate::{CanonicalHash, FlatRecipe, Genotype, QuantizeSpace, Space, StepSpace};
+use crate::{
+    CanonicalHash, DistilSpace, FineTuneSpace, FlatRecipe, Genotype, Importance, PruneSpace,
+    PruneUnit, QuantizeSpace, Rewind, Scope, Space, Step, StepSpace,
+};
 
 const DATA: DataShape = DataShape { channels: 3, classes: 5 };
 
@@ -249,6 +252,67 @@ fn choices_of_what_is_not_there_have_no_effect() {
     assert!(inactive(&steps, &[]).is_empty());
     assert!(inactive(&steps, &[("block2", 1)]).is_empty());
     assert_eq!(inactive(&steps, &[("block1", 1), ("quantize.layer.e", 1)]), ["quantize.layer.e"]);
+}
+
+/// Nothing learns from a teacher in a recipe that removes nothing and trains no integers.
+#[test]
+fn what_is_learned_from_a_teacher_has_no_effect_without_a_training() {
+    let tune = |epochs: &[u32]| FineTuneSpace::plain(epochs.to_vec(), Vec::new());
+    let distil = |alpha: [f64; 2]| {
+        let alpha = alpha.map(|alpha| alpha.into()).to_vec();
+        StepSpace::Distil(DistilSpace::of_answers(alpha, vec![2.0.into(), 4.0.into()]))
+    };
+    let prune = StepSpace::Prune(PruneSpace {
+        unit: PruneUnit::Channels,
+        of: Scope::Macs,
+        share: vec![0.0, 0.5],
+        at_most: Vec::new(),
+        importance: vec![Importance::L1],
+        rounds: vec![1],
+        epochs: vec![1],
+        multiple_of: vec![1.into()],
+        rewind: vec![Rewind::None],
+    });
+    let steps = vec![
+        distil([0.5, 0.0]),
+        prune,
+        StepSpace::FineTune(tune(&[])),
+        distil([0.0, 0.9]),
+        StepSpace::Quantize(QuantizeSpace::default()),
+        StepSpace::QuantizeAwareTrain(tune(&[0, 1])),
+    ];
+    let of = |steps| {
+        let recipe = RecipeSpace::Steps(steps);
+        space(ModelDefinition { recipe, train: vec![Further::AsItIs], ..definition() })
+    };
+    let (with, without) = (of(steps.clone()), of(steps[..1].to_vec()));
+    let off = |options: &[(&str, u16)]| -> Vec<String> {
+        let genotype = genotype(&with, options);
+        let active = Space::Model(with.clone()).active(&genotype);
+        let names = with.choices().iter().zip(active).filter(|(_, active)| !active);
+        names.map(|(choice, _)| choice.name.clone()).filter(|name| name.contains("dist")).collect()
+    };
+    let distillations = |options: &[(&str, u16)]| {
+        let recipe = with.decode(&genotype(&with, options)).recipe;
+        recipe.steps.iter().filter(|step| matches!(step, Step::Distil(_))).count()
+    };
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let first = ["distil.alpha", "distil.temperature"];
+    let second = ["distil2.alpha", "distil2.temperature"];
+    assert_eq!((off(&[]), distillations(&[])), (owned(&[first, second].concat()), 0));
+    let pruned = ("prune.share", 1);
+    assert_eq!((off(&[pruned]), distillations(&[pruned])), (owned(&second), 1));
+    let trained = ("quantize-aware-train.epochs", 1);
+    // What the first one says counts as long as the second one is off.
+    let off_yet = vec!["distil2.temperature".to_owned()];
+    assert_eq!((off(&[trained]), distillations(&[trained])), (off_yet, 1));
+    let both = [trained, ("distil2.alpha", 1)];
+    assert_eq!((off(&both), distillations(&both)), (owned(&first), 1));
+    let all = [trained, ("distil2.alpha", 1), pruned];
+    assert_eq!((off(&all), distillations(&all)), (Vec::new(), 2));
+    // A recipe without any training is the user's, and is not changed in silence.
+    let kept = without.decode(&genotype(&without, &[])).recipe;
+    assert!(matches!(kept.steps[..], [Step::Distil(_)]));
 }
 
 #[test]

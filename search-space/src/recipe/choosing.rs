@@ -2,6 +2,7 @@
 //! the values that were picked. Settings without effect on a candidate are passed over.
 
 use std::fmt;
+use std::ops::Range;
 
 use super::space::{
     DistilSpace, FineTuneSpace, PruneSpace, QuantizeSpace, RecipeSpace, StepSpace, network_wide,
@@ -95,15 +96,37 @@ impl RecipeSpace {
                 }
             }
             RecipeSpace::Steps(spaces) => {
+                let mut distillations = Vec::new();
                 for (place, space) in spaces.iter().enumerate() {
+                    let (asked, at) = (ask.asked(), steps.len());
                     let settings = Settings { steps: spaces, place, ask };
                     let step = space.take(&mut stages, &steps, network, settings);
+                    if matches!(space, StepSpace::Distil(_)) && may_train(&spaces[place + 1..]) {
+                        distillations.push(Distilling { at, choices: asked..ask.asked() });
+                    }
                     steps.extend(step);
+                }
+                // Only the steps after them show whether anything learns from the teacher.
+                for Distilling { at, choices } in distillations.into_iter().rev() {
+                    if !learns_from(at, &steps, network) {
+                        ask.without_effect(choices);
+                        if matches!(steps.get(at), Some(Step::Distil(_))) {
+                            steps.remove(at);
+                        }
+                    }
                 }
             }
         }
         Recipe { steps }
     }
+}
+
+/// A step `distil` of a space.
+struct Distilling {
+    /// Where the recipe has it, or has the step after it if it is off.
+    at: usize,
+    /// The choices of its settings, counted from the first one that was asked for.
+    choices: Range<usize>,
 }
 
 /// Takes a value of each setting of the recipe, in the order of the choices.
@@ -116,6 +139,12 @@ trait Ask {
         options: &[T],
         active: bool,
     ) -> T;
+
+    /// How many settings were asked for.
+    fn asked(&self) -> usize;
+
+    /// Says of settings that were asked for that the candidate does not depend on them after all.
+    fn without_effect(&mut self, asked: Range<usize>);
 
     /// Names of layers as the recipe holds them.
     fn names<'a>(&self, names: impl Iterator<Item = &'a String>) -> Vec<String> {
@@ -136,6 +165,12 @@ impl Ask for List {
         self.0.push(choice(&name(), options));
         options[0]
     }
+
+    fn asked(&self) -> usize {
+        self.0.len()
+    }
+
+    fn without_effect(&mut self, _: Range<usize>) {}
 }
 
 /// Takes the values that a genotype says.
@@ -147,6 +182,14 @@ impl Ask for Reader<'_> {
         active: bool,
     ) -> T {
         options[self.pick(active)]
+    }
+
+    fn asked(&self) -> usize {
+        self.picked()
+    }
+
+    fn without_effect(&mut self, asked: Range<usize>) {
+        self.unmark(asked);
     }
 
     fn names<'a>(&self, names: impl Iterator<Item = &'a String>) -> Vec<String> {
@@ -408,6 +451,37 @@ fn follows_nothing(steps: &[Step], network: &impl Outline) -> bool {
         }
     }
     removed == Some(false)
+}
+
+/// Whether any of these steps can train, up to the next one that says what is learned.
+fn may_train(steps: &[StepSpace]) -> bool {
+    let mut steps = steps.iter().take_while(|step| !matches!(step, StepSpace::Distil(_)));
+    steps.any(|step| match step {
+        StepSpace::FineTune(_) | StepSpace::QuantizeAwareTrain(_) => true,
+        StepSpace::Prune(space) => {
+            space.rounds.iter().any(|rounds| *rounds > 1)
+                || space.rewind.iter().any(|rewind| !rewind.is_none())
+        }
+        StepSpace::Distil(_) | StepSpace::Cluster(_) | StepSpace::Quantize(_) => false,
+    })
+}
+
+/// Whether a training learns from what a step `distil` at this place says: the first training of
+/// the network, if no step stands before it, or one of the steps after it up to the next `distil`.
+fn learns_from(at: usize, steps: &[Step], network: &impl Outline) -> bool {
+    let first = if matches!(steps.get(at), Some(Step::Distil(_))) { at + 1 } else { at };
+    let after = (first..steps.len()).take_while(|at| !matches!(steps[*at], Step::Distil(_)));
+    let mut trains = after.map(|at| match &steps[at] {
+        Step::Prune(pruning) => {
+            removes(&pruning.amount, network) && pruning.trainings() > 0 && pruning.epochs > 0
+        }
+        Step::FineTune(tuning) => {
+            tuning.epochs != Some(0) && !follows_nothing(&steps[..at], network)
+        }
+        Step::QuantizeAwareTrain(tuning) => tuning.epochs != Some(0),
+        Step::Distil(_) | Step::Cluster(_) | Step::Quantize(_) => false,
+    });
+    (at == 0 && network.is_trained()) || trains.any(|trains| trains)
 }
 
 impl FineTuneSpace {

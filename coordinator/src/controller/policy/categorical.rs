@@ -128,7 +128,7 @@ mod tests {
     fn the_gradient_agrees_with_finite_differences() {
         let (space, policy) = uneven();
         let genotype = policy.sample(&space, &mut rng(3));
-        let active = space.active(&genotype);
+        let active = space.active_in_order(&genotype);
         assert!(active.contains(&false));
         let gradient = policy.gradient(&genotype, &active, 0.7, 0.3);
         let loss = |policy: &Categorical| {
@@ -152,9 +152,11 @@ mod tests {
         let (space, policy) = uneven();
         let genotype = policy.sample(&space, &mut rng(5));
         for (advantage, entropy) in [(1.0, 0.0), (-0.5, 0.0), (0.0, 1.0), (0.4, 0.02)] {
-            let gradient = policy.gradient(&genotype, &space.active(&genotype), advantage, entropy);
+            let gradient =
+                policy.gradient(&genotype, &space.active_in_order(&genotype), advantage, entropy);
             let mut expected = Vec::new();
-            let picks = policy.choices().zip(genotype.indices()).zip(space.active(&genotype));
+            let picks =
+                policy.choices().zip(genotype.indices()).zip(space.active_in_order(&genotype));
             for ((logits, &index), active) in picks {
                 let p = softmax(logits);
                 if !active {

@@ -69,8 +69,7 @@ impl Lstm {
         self.walk(&matrices, |choice, log_p| {
             let log_p: Vec<f32> = log_p.clone().into_data().iter::<f32>().collect();
             picked[choice] = draw(&log_p, rng.random());
-            // It depends on the choices before this one only.
-            let active = space.active(&genotype(&picked))[choice];
+            let active = space.active_in_order(&genotype(&picked))[choice];
             active.then_some(picked[choice])
         });
         genotype(&picked)
@@ -224,7 +223,8 @@ mod tests {
         let squash = |x: f64| 1.0 / (1.0 + (-x).exp());
         let (mut hidden, mut cell) = ([[0.0; UNITS]; LAYERS], [[0.0; UNITS]; LAYERS]);
         let (mut log_p, mut entropy, mut first, mut read) = (0.0, 0.0, 0, 0);
-        let picks = lstm.options.iter().zip(genotype.indices()).zip(space.active(genotype));
+        let picks =
+            lstm.options.iter().zip(genotype.indices()).zip(space.active_in_order(genotype));
         for ((&options, &index), active) in picks {
             let mut signal = row(0, read).to_vec();
             for layer in 0..LAYERS {
@@ -261,7 +261,7 @@ mod tests {
         for seed in 0..5 {
             let genotype = lstm.sample(&space, &mut rng(seed));
             let (expected, _) = plain(&space, &lstm, &genotype);
-            let got = lstm.log_probability(&genotype, &space.active(&genotype));
+            let got = lstm.log_probability(&genotype, &space.active_in_order(&genotype));
             assert!((got - expected).abs() < 1e-4, "{got} against {expected}");
         }
     }
@@ -271,7 +271,7 @@ mod tests {
         let (space, lstm) = uneven();
         let genotype = lstm.sample(&space, &mut rng(3));
         let (advantage, entropy) = (0.7, 0.3);
-        let active = space.active(&genotype);
+        let active = space.active_in_order(&genotype);
         let gradient = lstm.gradient(&genotype, &active, advantage as f32, entropy as f32);
         assert_eq!(gradient.len(), lstm.parameters.len());
         let loss = |lstm: &Lstm| {

@@ -60,9 +60,9 @@ impl Policy {
     }
 
     /// Natural logarithm of the probability that the policy draws `genotype`, or one that differs
-    /// from it only in choices without effect.
+    /// from it only in choices without effect, given those before them.
     pub(super) fn log_probability(&self, genotype: &Genotype) -> f64 {
-        let active = self.space.active(genotype);
+        let active = self.space.active_in_order(genotype);
         match &self.net {
             Net::Categorical(categorical) => categorical.log_probability(genotype, &active),
             Net::Lstm(lstm) => lstm.log_probability(genotype, &active),
@@ -73,7 +73,7 @@ impl Policy {
     /// in [`Policy::log_probability`]. `H` is the sum of the entropies in nats of all choices that
     /// have an effect in `genotype`; those of the recurrent policy are taken along it.
     pub(super) fn gradient(&self, genotype: &Genotype, advantage: f32, entropy: f32) -> Vec<f32> {
-        let active = self.space.active(genotype);
+        let active = self.space.active_in_order(genotype);
         match &self.net {
             Net::Categorical(net) => net.gradient(genotype, &active, advantage, entropy),
             Net::Lstm(lstm) => lstm.gradient(genotype, &active, advantage, entropy),
@@ -150,7 +150,7 @@ mod tests {
             policy.descend(&gradient, 0.1);
             let log_p = policy.log_probability(&genotype);
             let gradient = policy.gradient(&genotype, 1.0, 0.1);
-            let active = space.active(&genotype);
+            let active = space.active_in_order(&genotype);
             assert!(active.contains(&false));
             for (place, choice) in space.choices().iter().enumerate().filter(|(i, _)| !active[*i]) {
                 let mut indices = genotype.indices().to_vec();
