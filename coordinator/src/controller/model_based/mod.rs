@@ -121,22 +121,13 @@ impl ModelBased {
         self.observations.incumbents().map(|o| (o.number, &o.genotype))
     }
 
-    /// A genotype for one of the first trials. If only recipes are searched, it is the one that its
-    /// author would try first, and then that with changes in a third of the choices that count
-    /// in it, because most random recipes ruin a network. Settings of steps that it leaves out keep
-    /// their first value. Else it is first one that picks the same option everywhere,
-    /// and then a random one.
+    /// A genotype for one of the first trials. If only recipes are searched, it is one near the
+    /// recipe that its author would try first, because most random recipes ruin a network. Else it
+    /// is first one that picks the same option everywhere, and then a random one.
     fn first_sample(&self, rng: &mut dyn Rng) -> Genotype {
         let space = self.history.space();
         if let Some(first) = space.first_recipe() {
-            if self.history.is_fresh(&first) {
-                return first;
-            }
-            let open =
-                |(is_active, choice): &(bool, &Choice)| *is_active && choice.options.len() > 1;
-            let choices = space.active(&first).into_iter().zip(space.choices());
-            let changes = choices.filter(open).count().div_ceil(3);
-            return space.mutate(&first, changes, rng);
+            return self.near_first(first, rng);
         }
         let open: Vec<usize> =
             space.choices().iter().map(|c| c.options.len()).filter(|n| *n > 1).collect();
@@ -155,6 +146,29 @@ impl ModelBased {
             }
         }
         space.sample(rng)
+    }
+
+    /// The first recipe. Once it was tried, it with the second value of one list, of each list that
+    /// counts in it once, in random order. After these, it with changes in a third of these lists.
+    /// Settings of steps that it leaves out keep their first value.
+    fn near_first(&self, first: Genotype, rng: &mut dyn Rng) -> Genotype {
+        if self.history.is_fresh(&first) {
+            return first;
+        }
+        let space = self.history.space();
+        let active = space.active(&first).into_iter().zip(space.choices()).enumerate();
+        let open = active.filter(|(_, (active, choice))| *active && choice.options.len() > 1);
+        let second = |place: usize| {
+            let mut indices = first.indices().to_vec();
+            indices[place] = 1;
+            space.genotype(indices).expect("every open choice has a second option")
+        };
+        let seconds: Vec<Genotype> = open.map(|(place, _)| second(place)).collect();
+        let fresh: Vec<&Genotype> = seconds.iter().filter(|g| self.history.is_fresh(g)).collect();
+        match fresh.len() {
+            0 => space.mutate(&first, seconds.len().div_ceil(3), rng),
+            several => fresh[rng.random_range(0..several)].clone(),
+        }
     }
 
     /// The cheapest of a few first genotypes, if costs can be computed and matter. So the cheap end

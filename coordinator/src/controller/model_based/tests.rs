@@ -1,6 +1,11 @@
-//! Tests of the benefit of costs that are computed before training.
+//! Tests of the first trials, and of the benefit of costs that are computed before training.
 
 use edgesmith_common::{StudySpec, pareto};
+use edgesmith_graph::{Flatten, GraphBuilder, Linear, Place, Role, Shape};
+use edgesmith_search_space::{
+    BlockOption, DataShape, Further, Head, ModelDefinition, ModelSpace, Precision, QuantizeSpace,
+    RangeRule, RecipeSpace, StepSpace,
+};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
@@ -80,4 +85,65 @@ fn the_first_trials_are_cheap_ones() {
     };
     // The difference of the logarithms means at most half as many MACs.
     assert!(macs(true) < macs(false) - 2f64.ln());
+}
+
+/// A space of recipes for one network: integers or fp32, of so many bits, calibrated in two ways.
+fn recipes() -> Space {
+    let mut builder = GraphBuilder::new();
+    let image = builder.input("image", Shape::new(1, &[2, 2]).unwrap()).unwrap();
+    let flat = builder.node("flat", Flatten, &[image], &[], Place::default()).unwrap();
+    let weight = builder.parameter("weight", &[3, 4], Role::Weight).unwrap();
+    let output = builder.node("classes", Linear, &[flat], &[weight], Place::default()).unwrap();
+    let quantize = QuantizeSpace {
+        precision: vec![Precision::Int8, Precision::Fp32],
+        calibration: RangeRule::ALL.to_vec(),
+        examples: vec![16, 32, 64],
+        clip_ranges: vec![false, true],
+        ..QuantizeSpace::default()
+    };
+    let definition = ModelDefinition {
+        network: builder.finish(&[output]).unwrap(),
+        weights: [1; 32],
+        head: Head::Kept,
+        resolution: Vec::new(),
+        width: vec![1.0],
+        blocks: vec![BlockOption::Kept],
+        train: vec![Further::AsItIs],
+        recipe: RecipeSpace::Steps(vec![StepSpace::Quantize(quantize)]),
+    };
+    let data = DataShape { channels: 1, classes: 3 };
+    Space::Model(ModelSpace::new(definition, data).unwrap())
+}
+
+#[test]
+fn the_first_recipes_are_the_authors_first_with_one_change_each() {
+    let space = recipes();
+    let open = space.choices().iter().filter(|choice| choice.options.len() > 1);
+    assert_eq!(open.count(), 4);
+    let mut orders = std::collections::BTreeSet::new();
+    for seed in 0..8 {
+        let mut model = ModelBased::new(space.clone(), 12, None);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut next = |number| {
+            let proposal = model.suggest(TrialNumber(number), &mut rng).unwrap();
+            model.proposed(TrialNumber(number), &proposal);
+            proposal.genotype.indices().to_vec()
+        };
+        assert!(next(0).iter().all(|option| *option == 0));
+        let changed: Vec<usize> = (1..=4)
+            .map(|number| {
+                let indices = next(number);
+                let (place, option) =
+                    indices.iter().enumerate().max_by_key(|(_, option)| **option).unwrap();
+                assert_eq!((*option, indices.iter().sum::<u16>()), (1, 1), "{indices:?}");
+                place
+            })
+            .collect();
+        // A third of four, rounded up.
+        let changes = next(5).iter().filter(|option| **option > 0).count();
+        assert_eq!(changes, 2);
+        assert_eq!(std::collections::BTreeSet::from_iter(&changed).len(), 4, "{changed:?}");
+        orders.insert(changed);
+    }
+    assert!(orders.len() > 3, "{orders:?}");
 }
