@@ -7,7 +7,7 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor, TensorData};
 use edgesmith_common::Seed;
 use edgesmith_common::spec::{DataSource, DataSpec};
-use edgesmith_compress::{Calibration, Scheme, Widths, fold};
+use edgesmith_compress::{Calibration, Scheme, Unfolded, Widths, fold, unfold};
 use edgesmith_data::{Dataset, Normalization, Views};
 use edgesmith_edge_runtime::{Element, Layer, Model, Output, Session, ValueId as EngineValue};
 use edgesmith_graph::{
@@ -22,6 +22,7 @@ use edgesmith_testing::{
 };
 use edgesmith_train::{
     Checkpoint, Cores, Network, Throughput, TrainDevice, TrainRequest, Trained, fresh_weights,
+    settled,
 };
 use edgesmith_worker::export::{Interface, lower_partly};
 
@@ -64,11 +65,27 @@ fn places(graph: &Graph, model: &Model) -> Vec<(ValueId, EngineValue)> {
 
 /// Compares all values that a network computes with those of its model in the engine.
 fn compare(
+    network: (&Graph, &Weights),
+    quantization: &Quantization,
+    normalization: &Normalization,
+    images: &[Vec<u8>],
+) -> Compared {
+    let (graph, weights) = network;
+    let simulated = Network::quantized(graph, weights, quantization, &Device::flex());
+    compare_with(&simulated, |value| value, network, quantization, normalization, images)
+}
+
+/// Compares all values that a simulation computes with those of a model in the engine. `value` says
+/// which value of the simulated network stands for one of the model's.
+fn compare_with(
+    simulated: &Network,
+    value: impl Fn(ValueId) -> ValueId,
     (graph, weights): (&Graph, &Weights),
     quantization: &Quantization,
     normalization: &Normalization,
     images: &[Vec<u8>],
 ) -> Compared {
+    let simulated_value = value;
     let interface = Interface::of(graph, Some(normalization));
     let mut model = lower_partly(graph, weights, quantization, &interface).unwrap();
     let places = places(graph, &model);
@@ -85,7 +102,6 @@ fn compare(
     };
     let mut session = Session::new(&model).unwrap();
     let device = Device::flex();
-    let network = Network::quantized(graph, weights, quantization, &device);
     let mut compared = Compared::default();
     let [channels, height, width] = [real.channels, real.height, real.width].map(|n| n as usize);
     for image in images {
@@ -93,10 +109,10 @@ fn compare(
         let plane = height * width;
         let pixels = image.iter().enumerate().map(|(i, &byte)| real.normalized(i / plane, byte));
         let pixels = TensorData::new(pixels.collect::<Vec<_>>(), [1, channels, height, width]);
-        let values = network.values(Tensor::from_data(pixels, &device));
+        let values = simulated.values(Tensor::from_data(pixels, &device));
         for (output, (value, at)) in places.iter().enumerate() {
             let name = &graph.value(*value).name;
-            let own = values[value.index()].clone().unwrap();
+            let own = values[simulated_value(*value).index()].clone().unwrap();
             let own = own.into_data().try_into_vec::<f32>().unwrap();
             let engines = session.output(output);
             assert_eq!(own.len(), engines.len(), "{name}");
@@ -130,6 +146,17 @@ fn digits() -> Dataset {
     Dataset::load(&spec, DIGITS, Seed(1), Path::new(".")).unwrap()
 }
 
+/// What a byte of an image is to a network.
+fn pixel(Normalization { mean, std }: &Normalization, channel: usize, byte: u8) -> f32 {
+    (f32::from(byte) / 255.0 - mean[channel]) / std[channel]
+}
+
+/// The same of all bytes of an image.
+fn pixels(normalization: &Normalization, image: &[u8]) -> Vec<f32> {
+    let plane = image.len() / normalization.mean.len();
+    image.iter().enumerate().map(|(i, &byte)| pixel(normalization, i / plane, byte)).collect()
+}
+
 /// The quantization of a folded network from some images, with so many bits for a weight. These
 /// layers stay real.
 fn calibrated(
@@ -141,15 +168,12 @@ fn calibrated(
     bits: u32,
 ) -> Quantization {
     let mut calibration = Calibration::new(graph, weights);
-    let Normalization { mean, std } = normalization;
-    let number =
-        |channel: usize, byte: u8| (f32::from(byte) / 255.0 - mean[channel]) / std[channel];
     for image in images {
-        let plane = image.len() / mean.len();
-        let numbers = image.iter().enumerate().map(|(i, &byte)| number(i / plane, byte));
-        calibration.observe(numbers.collect()).unwrap();
+        calibration.observe(pixels(normalization, image)).unwrap();
     }
-    let ends = (0..mean.len()).map(|channel| (number(channel, 0), number(channel, 255)));
+    let channels = 0..normalization.mean.len();
+    let number = |channel, byte| pixel(normalization, channel, byte);
+    let ends = channels.map(|channel| (number(channel, 0), number(channel, 255)));
     let range = ends.fold((0.0f32, 0.0f32), |range, end| (range.0.min(end.0), range.1.max(end.1)));
     let real = layers.iter().map(|name| (*name).to_owned()).collect();
     let widths = Widths { weights: bits, ..Widths::default() };
@@ -209,6 +233,54 @@ fn hardly_any_value_differs_between_training_and_the_engine() {
             // One that is a step away may move those after it by more.
             assert!(farther * 10_000 <= values, "{compared:?}");
         }
+    }
+}
+
+/// A training with batch normalisation behind the layers, whose gains folding puts into the scales.
+#[test]
+fn hardly_any_value_differs_between_a_normalised_training_and_the_engine() {
+    let digits = digits();
+    for (graph, bits) in [(residual_graph(), 8), (conv_graph(), 2)] {
+        let float = trained(&graph, fresh_weights(&graph, [1; 32]), None, &digits).weights;
+        let (graph, weights) = fold(&graph, &float);
+        let images: Vec<Vec<u8>> = (0..200).map(|i| digits.train.image(i).to_vec()).collect();
+        let start = calibrated(&graph, &weights, &digits.normalization, &images, &[], bits);
+        let examples = images[..50].iter().map(|image| pixels(&digits.normalization, image));
+        let unfolded = unfold(&graph, &weights, &start, |observe| {
+            examples.for_each(observe);
+            Ok::<(), std::convert::Infallible>(())
+        });
+        let unfolded = unfolded.unwrap().unwrap();
+        let (own, all) = unfolded.normalized();
+        assert_eq!(own, all);
+        let Unfolded { graph: network, weights: numbers, quantization: levels, .. } = &unfolded;
+        let learned = trained(network, numbers.clone(), Some(levels), &digits);
+        let levels = learned.quantization.unwrap();
+        let (weights, quantization) = unfolded.fold(&graph, &start, &learned.weights, &levels);
+        let (weights, quantization) = settled(&graph, &weights, &quantization);
+        assert_ne!(quantization, start);
+        let simulated = Network::quantized(network, &learned.weights, &levels, &Device::flex());
+        // The output of a normalisation, where there is one behind the layer.
+        let value = |id: ValueId| {
+            let name = &graph.value(id).name;
+            let normalized = network.value_named(&format!("{name}.normalized"));
+            normalized.or_else(|| network.value_named(name)).unwrap()
+        };
+        let images: Vec<Vec<u8>> = (0..300).map(|i| digits.test.image(i).to_vec()).collect();
+        let folded = (&graph, &weights);
+        let normalization = &digits.normalization;
+        let compared =
+            compare_with(&simulated, value, folded, &quantization, normalization, &images);
+        println!("{compared:?}");
+        let Compared { values, integers, other, farther } = compared;
+        // Folding rounds biases to steps of the sum, which are coarser the fewer bits there are,
+        // and the training does not.
+        assert!(integers > 300_000 && other * 5 <= values, "{compared:?}");
+        assert!(farther * 100 <= values, "{compared:?}");
+        let compared = compare(folded, &quantization, normalization, &images);
+        println!("{compared:?}");
+        let Compared { values, other, farther, .. } = compared;
+        assert!(other * 1000 <= values && farther * 10_000 <= values, "{compared:?}");
     }
 }
 

@@ -3,8 +3,8 @@
 //! the scale of its weights, so that the integers stay as they were trained. Trains nothing.
 
 use edgesmith_graph::{
-    Affine, BatchNormalization, Evaluator, Graph, Node, NodeId, Op, ParameterId, Quantization,
-    Rebuild, Role, ValueId, Weights,
+    Affine, BatchNormalization, Evaluator, Graph, Node, NodeId, Op, Operation as _, ParameterId,
+    Quantization, Rebuild, Role, ValueId, Weights,
 };
 
 use crate::fold;
@@ -28,6 +28,8 @@ pub struct Unfolded {
     values: Vec<ValueId>,
     /// The layers, and their weights in both networks.
     layers: Vec<Layer>,
+    /// How many layers of integers have none, besides those that are outputs.
+    others: usize,
 }
 
 /// A layer with a normalisation of its own.
@@ -42,23 +44,29 @@ struct Layer {
 type Statistics = Vec<(f64, f64)>;
 
 /// Batch normalisation behind each convolution and linear layer of a folded network whose weight
-/// has a scale for each channel, and whose output is one of integers. It begins with the mean and
-/// the variance that the layer's output has over `examples`, which are the numbers of the only
-/// input, in real numbers. `None` if there is no such layer.
+/// has a scale for each channel, which has a bias, and whose output is one of integers. It begins
+/// with the mean and the variance that the layer's output has, in real numbers, over examples:
+/// `each` hands over the numbers that the only input has in each of them. `None` if there is no such
+/// layer.
+///
+/// # Errors
+/// That of `each`.
 ///
 /// # Panics
 /// If the weights or the annotation do not fit the graph.
-pub fn unfold(
+pub fn unfold<E>(
     graph: &Graph,
     weights: &Weights,
     quantization: &Quantization,
-    examples: &[Vec<f32>],
-) -> Option<Unfolded> {
-    let layers = layers(graph, quantization);
+    each: impl FnOnce(&mut dyn FnMut(Vec<f32>)) -> Result<(), E>,
+) -> Result<Option<Unfolded>, E> {
+    let (layers, others) = layers(graph, quantization);
     if layers.is_empty() {
-        return None;
+        return Ok(None);
     }
-    let statistics = statistics(graph, weights, &layers, examples);
+    let mut sums = Sums::new(graph, weights, &layers);
+    each(&mut |example| sums.observe(example))?;
+    let statistics = sums.statistics();
     let (mut rebuild, mut unfolded) = (Rebuild::new(graph), weights.clone());
     let mut placed = Vec::new();
     for (id, node) in graph.nodes() {
@@ -96,12 +104,18 @@ pub fn unfold(
         Layer { folded, unfolded, normalization }
     });
     let layers = layers.collect();
-    Some(Unfolded { graph: new, weights: unfolded, quantization: annotation, values, layers })
+    let (graph, weights, quantization) = (new, unfolded, annotation);
+    Ok(Some(Unfolded { graph, weights, quantization, values, layers, others }))
 }
 
 const VALID: &str = "a graph stays valid when layers are normalised";
 
 impl Unfolded {
+    /// How many layers have a normalisation, and of how many that could use one.
+    pub fn normalized(&self) -> (usize, usize) {
+        (self.layers.len(), self.layers.len() + self.others)
+    }
+
     /// The trained weights and annotation of this network as those of the folded one, `graph` with
     /// the annotation that it had before.
     ///
@@ -141,54 +155,72 @@ impl Unfolded {
     }
 }
 
-/// The layers that can have a normalisation of their own.
-fn layers(graph: &Graph, quantization: &Quantization) -> Vec<NodeId> {
+/// The layers that can have a normalisation of their own, and how many others of integers there are
+/// besides outputs.
+fn layers(graph: &Graph, quantization: &Quantization) -> (Vec<NodeId>, usize) {
     let mut reads = vec![0u32; graph.parameters().len()];
     for (_, node) in graph.nodes() {
         node.parameters.iter().for_each(|id| reads[id.index()] += 1);
     }
     let clips = graph.absorbed_clips();
+    let last = |id: NodeId, node: &Node| {
+        clips[id.index()].map_or(node.output, |(clip, _)| graph.node(clip).output)
+    };
+    let is_output = |id: NodeId, node: &Node| {
+        graph.outputs().contains(&last(id, node)) || graph.outputs().contains(&node.output)
+    };
     let has_own = |id: NodeId, node: &Node| {
-        let (Op::Conv(_) | Op::Linear(_), [weight, _]) = (&node.op, &node.parameters[..]) else {
-            return false;
-        };
-        let Some(scales) = quantization.parameter(*weight) else { return false };
-        let rows = graph.parameter(*weight).shape[0] as usize;
+        let [weight, _] = node.parameters[..] else { return false };
+        let Some(scales) = quantization.parameter(weight) else { return false };
+        let rows = graph.parameter(weight).shape[0] as usize;
         // A scale that all channels share would not be one any more.
         let own = rows == 1 || scales.iter().any(|scale| *scale != scales[0]);
         let alone = node.parameters.iter().all(|id| reads[id.index()] == 1);
-        let last = clips[id.index()].map_or(node.output, |(clip, _)| graph.node(clip).output);
-        let is_output = graph.outputs().contains(&last) || graph.outputs().contains(&node.output);
         // Nothing else may have the names that a normalisation gets.
         let name = format!("{}.{SUFFIX}", graph.value(node.output).name);
         let taken = graph.value_named(&name).is_some()
             || graph.parameters().any(|(_, parameter)| parameter.name.starts_with(&*name));
-        own && alone && quantization.value(last).is_some() && !is_output && !taken
+        own && alone && quantization.value(last(id, node)).is_some() && !taken
     };
-    graph.nodes().filter(|(id, node)| has_own(*id, node)).map(|(id, _)| id).collect()
+    let of_integers = |(id, node): &(NodeId, &Node)| {
+        let weight = node.parameters.first().filter(|_| node.op.absorbs_factors());
+        weight.is_some_and(|weight| quantization.parameter(*weight).is_some())
+            && !is_output(*id, node)
+    };
+    let (own, others): (Vec<_>, Vec<_>) =
+        graph.nodes().filter(of_integers).partition(|(id, node)| has_own(*id, node));
+    (own.into_iter().map(|(id, _)| id).collect(), others.len())
 }
 
-/// The statistics of the layers' outputs over all examples and positions.
-fn statistics(
-    graph: &Graph,
-    weights: &Weights,
-    layers: &[NodeId],
-    examples: &[Vec<f32>],
-) -> Vec<Statistics> {
-    let evaluator = Evaluator::<f32>::new(graph, weights);
-    let channels = |id: &NodeId| graph.shape(graph.node(*id).output).channels() as usize;
-    let mut sums: Vec<Vec<(f64, f64)>> =
-        layers.iter().map(|id| vec![(0.0, 0.0); channels(id)]).collect();
-    let mut counts = vec![0usize; layers.len()];
-    for example in examples {
-        let mut values = vec![example.clone()];
-        for (id, node) in graph.nodes() {
-            let output = evaluator.node(id, &values);
+/// Sums over the outputs of layers, at all examples and positions.
+struct Sums<'a> {
+    evaluator: Evaluator<'a, f32>,
+    graph: &'a Graph,
+    layers: &'a [NodeId],
+    /// By layer and channel: the sum of the numbers, and that of their squares.
+    sums: Vec<Vec<(f64, f64)>>,
+    /// By layer: of how many numbers of each channel.
+    counts: Vec<usize>,
+}
+
+impl<'a> Sums<'a> {
+    fn new(graph: &'a Graph, weights: &'a Weights, layers: &'a [NodeId]) -> Self {
+        let channels = |id: &NodeId| graph.shape(graph.node(*id).output).channels() as usize;
+        let sums = layers.iter().map(|id| vec![(0.0, 0.0); channels(id)]).collect();
+        let evaluator = Evaluator::new(graph, weights);
+        Self { evaluator, graph, layers, sums, counts: vec![0; layers.len()] }
+    }
+
+    fn observe(&mut self, example: Vec<f32>) {
+        let mut values = vec![example];
+        for (id, node) in self.graph.nodes() {
+            let output = self.evaluator.node(id, &values);
             debug_assert_eq!(node.output.index(), values.len());
-            if let Some(place) = layers.iter().position(|layer| *layer == id) {
-                let positions = output.len() / sums[place].len();
-                counts[place] += positions;
-                for (sum, channel) in sums[place].iter_mut().zip(output.chunks_exact(positions)) {
+            if let Some(place) = self.layers.iter().position(|layer| *layer == id) {
+                let positions = output.len() / self.sums[place].len();
+                self.counts[place] += positions;
+                let channels = output.chunks_exact(positions);
+                for (sum, channel) in self.sums[place].iter_mut().zip(channels) {
                     for number in channel {
                         sum.0 += f64::from(*number);
                         sum.1 += f64::from(*number).powi(2);
@@ -198,15 +230,19 @@ fn statistics(
             values.push(output);
         }
     }
-    let of = |(sums, count): (Vec<(f64, f64)>, usize)| {
-        let count = count.max(1) as f64;
-        let of = |(sum, squares): (f64, f64)| {
-            let mean = sum / count;
-            (mean, (squares / count - mean * mean).max(0.0))
+
+    /// By layer.
+    fn statistics(self) -> Vec<Statistics> {
+        let of = |(sums, count): (Vec<(f64, f64)>, usize)| {
+            let count = count.max(1) as f64;
+            let of = |(sum, squares): (f64, f64)| {
+                let mean = sum / count;
+                (mean, (squares / count - mean * mean).max(0.0))
+            };
+            sums.into_iter().map(of).collect()
         };
-        sums.into_iter().map(of).collect()
-    };
-    sums.into_iter().zip(counts).map(of).collect()
+        self.sums.into_iter().zip(self.counts).map(of).collect()
+    }
 }
 
 /// Adds a layer without its bias, and a normalisation after it that gives it back. Returns the
@@ -261,6 +297,12 @@ fn normalize(
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use edgesmith_graph::{
+        Clip, Conv, ConvTranspose, GlobalAveragePool, GraphBuilder, Groups, Linear, Place, Shape,
+        TransposedAxis,
+    };
     use edgesmith_testing::{arbitrary_graph, assert_close, noise, random_image, random_weights};
     use proptest::prelude::*;
 
@@ -280,6 +322,16 @@ mod tests {
         (graph, weights, quantization)
     }
 
+    /// Hands over examples.
+    fn over(
+        examples: &[Vec<f32>],
+    ) -> impl FnOnce(&mut dyn FnMut(Vec<f32>)) -> Result<(), Infallible> + '_ {
+        |observe: &mut dyn FnMut(Vec<f32>)| {
+            examples.iter().for_each(|example| observe(example.clone()));
+            Ok(())
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -291,9 +343,8 @@ mod tests {
             let (graph, weights, quantization) = annotated(&graph, seed);
             let examples: Vec<Vec<f32>> =
                 (0..3).map(|place| random_image(&graph, seed.wrapping_add(place))).collect();
-            let Some(unfolded) = unfold(&graph, &weights, &quantization, &examples) else {
-                return Ok(());
-            };
+            let unfolded = unfold(&graph, &weights, &quantization, over(&examples)).unwrap();
+            let Some(unfolded) = unfolded else { return Ok(()) };
             prop_assert_eq!(unfolded.weights.check(&unfolded.graph), Ok(()));
             let expected = Evaluator::<f32>::new(&graph, &weights).output(examples[0].clone());
             let output = Evaluator::<f32>::new(&unfolded.graph, &unfolded.weights);
@@ -334,5 +385,55 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A convolution, a transposed one, one without a bias, and a linear layer that is the output.
+    fn of_all_kinds() -> Graph {
+        let mut b = GraphBuilder::new();
+        let image = b.input("image", Shape::new(2, &[4, 4]).unwrap()).unwrap();
+        let mut layer = |name: &str, op: Op, input, shape: &[u32], bias: bool| {
+            let weight = b.parameter(format!("{name}.weight"), shape, Role::Weight).unwrap();
+            let bias =
+                bias.then(|| b.parameter(format!("{name}.bias"), &shape[..1], Role::Bias).unwrap());
+            let parameters: Vec<_> = [Some(weight), bias].into_iter().flatten().collect();
+            let output =
+                b.node(name.to_owned(), op, &[input], &parameters, Place::default()).unwrap();
+            let name = format!("{name}.relu");
+            b.node(name, Clip::RELU, &[output], &[], Place::default()).unwrap()
+        };
+        let first = layer("first", Conv::dense(3, 1).into(), image, &[3, 2, 3, 3], true);
+        let axis = TransposedAxis { stride: 2, dilation: 1, before: 1, after: 1, extra: 0 };
+        let grows = ConvTranspose { axes: [axis; 2].into(), groups: Groups::Equal(1) };
+        let second = layer("second", grows.into(), first, &[4, 3, 3, 3], true);
+        let third = layer("third", Conv::dense(3, 1).into(), second, &[3, 4, 3, 3], false);
+        let pooled = b.node("pool", GlobalAveragePool, &[third], &[], Place::default()).unwrap();
+        let weight = b.parameter("fc.weight", &[5, 3], Role::Weight).unwrap();
+        let bias = b.parameter("fc.bias", &[5], Role::Bias).unwrap();
+        let fc = b.node("fc", Linear, &[pooled], &[weight, bias], Place::default()).unwrap();
+        b.finish(&[fc]).unwrap()
+    }
+
+    #[test]
+    fn transposed_convolutions_are_normalised_and_layers_without_a_bias_are_counted() {
+        let (graph, weights, quantization) = annotated(&of_all_kinds(), 3);
+        let examples: Vec<Vec<f32>> = (0..3).map(|seed| random_image(&graph, seed)).collect();
+        let unfolded = unfold(&graph, &weights, &quantization, over(&examples)).unwrap().unwrap();
+        assert_eq!(unfolded.normalized(), (2, 3));
+        let names: Vec<&str> = unfolded.graph.values().map(|(_, value)| &*value.name).collect();
+        assert!(names.contains(&"second.normalized"), "{names:?}");
+        let expected = Evaluator::<f32>::new(&graph, &weights).output(examples[0].clone());
+        let output = Evaluator::<f32>::new(&unfolded.graph, &unfolded.weights);
+        assert_close(&output.output(examples[0].clone()), &expected, 1e-3);
+        let Unfolded { weights: numbers, quantization: levels, .. } = &unfolded;
+        let (again, _) = unfolded.fold(&graph, &quantization, numbers, levels);
+        let output = Evaluator::<f32>::new(&graph, &again).output(examples[0].clone());
+        assert_close(&output, &expected, 1e-3);
+    }
+
+    #[test]
+    fn what_stops_the_examples_stops_the_unfolding() {
+        let (graph, weights, quantization) = annotated(&of_all_kinds(), 3);
+        let stopped = unfold(&graph, &weights, &quantization, |_| Err("stopped"));
+        assert_eq!(stopped.err(), Some("stopped"));
     }
 }

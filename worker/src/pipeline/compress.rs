@@ -17,7 +17,7 @@ use edgesmith_search_space::{
 };
 use edgesmith_train::{Checkpoint, SoftTargets, Trained, settled};
 
-use self::stages::{Changed, Idle, LEFT_OUT, Stages};
+use self::stages::{Changed, LEFT_OUT, Pruned, Stages, unpruned};
 use super::hopeless;
 use super::run::{Pass, Phase, Quantized, Run};
 
@@ -64,8 +64,8 @@ pub struct Passes<'a> {
     clustered: bool,
     /// What the pass says beside its name.
     note: Option<String>,
-    /// Whether the prunings since the last training removed anything; `None` if there were none.
-    removed: Option<bool>,
+    /// What the prunings since the last training removed.
+    pruned: Pruned,
 }
 
 /// The first training of a network, for trainings that go back to it.
@@ -133,7 +133,7 @@ impl<'a> Passes<'a> {
     ) -> Self {
         let Trained { weights, images_seen, .. } = trained;
         let (stale, teacher, trainings) = (false, None, 0);
-        let (clustered, note, removed) = (false, None, None);
+        let (clustered, note, pruned) = (false, None, Pruned::default());
         Self {
             run,
             number,
@@ -150,7 +150,7 @@ impl<'a> Passes<'a> {
             early,
             clustered,
             note,
-            removed,
+            pruned,
         }
     }
 
@@ -161,17 +161,13 @@ impl<'a> Passes<'a> {
         first: StageReport,
     ) -> Result<Compressed, AttemptError> {
         let mut quantized = None;
-        let (mut stages, mut idle) = (Stages::of(first), Idle::default());
+        let mut stages = Stages::of(first);
         let steps = recipe.steps_on(&self.graph.clone());
         for (place, &(pass, acts)) in steps.iter().enumerate() {
-            if !acts {
-                let said = idle.name(pass, &self.graph, |tuning| self.epochs_of(tuning));
-                let left_out = matches!(pass, Step::FineTune(tuning) if self.leaves_out(*tuning));
-                let said = said.or_else(|| left_out.then(|| LEFT_OUT.to_owned()));
-                said.into_iter().for_each(|name| stages.idle(name));
+            if self.is_idle(pass, acts) {
+                self.idle(pass).into_iter().for_each(|name| stages.idle(name));
                 continue;
             }
-            idle.acts(pass);
             if let Some(changes) = self.changes(pass) {
                 if let Some(Changed { pass: done, idle }) = stages.take_last() {
                     stages.add(self.stage(done, pass, quantized.as_ref())?, idle);
@@ -187,21 +183,18 @@ impl<'a> Passes<'a> {
                     }
                 }
                 (Step::Prune(pruning), _) => {
-                    if !self.remove(pruning)? {
+                    let removed = self.remove(pruning)?;
+                    self.pruned.add(pruning, removed);
+                    if !removed {
                         stages.trained_nothing();
                     }
                 }
-                (Step::FineTune(tuning), _) if self.removed == Some(false) => {
-                    if self.leaves_out(*tuning) {
-                        stages.idle(LEFT_OUT.to_owned());
-                    }
-                }
                 (Step::FineTune(tuning), _) => {
-                    self.removed = None;
+                    self.pruned = Pruned::NotYet;
                     self.fine_tune(*tuning)?;
                 }
                 (Step::Cluster(clustering), _) => {
-                    self.removed = None;
+                    self.pruned = Pruned::NotYet;
                     self.cluster(*clustering)?;
                 }
                 (Step::Quantize(quantizing), _) => quantized = Some(self.quantize(quantizing)?),
@@ -230,7 +223,6 @@ impl<'a> Passes<'a> {
         let name = match pass {
             Step::Distil(_) => return None,
             Step::Prune(_) => "prune",
-            Step::FineTune(_) if self.removed == Some(false) => return None,
             Step::FineTune(_) => "fine-tune",
             Step::Cluster(_) => "cluster",
             Step::Quantize(_) => "quantize",
@@ -243,9 +235,29 @@ impl<'a> Passes<'a> {
         (trains || !only_trains).then(|| Pass { name: name.to_owned(), distilled })
     }
 
-    /// Whether a training has nothing to make good, because the prunings before it were not needed.
-    fn leaves_out(&self, tuning: FineTuning) -> bool {
-        self.removed == Some(false) && self.epochs_of(tuning) > 0
+    /// Whether a pass leaves the network as it is, before it is carried out. `acts` is what the sizes
+    /// of the network say; whether channels that compete were removed is known only now.
+    fn is_idle(&self, pass: &Step, acts: bool) -> bool {
+        !acts || (matches!(pass, Step::FineTune(_)) && self.pruned.leaves_out())
+    }
+
+    /// The name of the stage of such a pass; `None` if its own settings switch it off.
+    fn idle(&mut self, pass: &Step) -> Option<String> {
+        match pass {
+            Step::Prune(pruning) => {
+                self.pruned.add(pruning, false);
+                let why = unpruned(&pruning.amount, &self.graph);
+                (!pruning.amount.is_nothing()).then(|| format!("prune nothing: {why}"))
+            }
+            Step::FineTune(tuning) => {
+                let meant = self.pruned == Pruned::Nothing { meant: true };
+                (meant && self.epochs_of(*tuning) > 0).then(|| LEFT_OUT.to_owned())
+            }
+            Step::Distil(_)
+            | Step::Cluster(_)
+            | Step::Quantize(_)
+            | Step::QuantizeAwareTrain(_) => None,
+        }
     }
 
     /// Whether a pass trains the network.
@@ -356,6 +368,13 @@ impl<'a> Passes<'a> {
             true => self.run.unfolded(graph, weights, quantization)?,
             false => None,
         };
+        if tuning.normalize && self.epochs_of(tuning) > 0 {
+            self.note = match unfolded.as_ref().map_or((0, 0), Unfolded::normalized) {
+                (0, _) => Some(", no layers to normalize".to_owned()),
+                (own, all) if own < all => Some(format!(", {own} of {all} layers normalized")),
+                (_, _) => None,
+            };
+        }
         let start = match &unfolded {
             Some(Unfolded { graph, weights, quantization, .. }) => {
                 (graph, weights.clone(), Some(quantization))

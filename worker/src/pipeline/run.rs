@@ -354,12 +354,12 @@ impl Run<'_> {
         weights: &Weights,
         quantization: &Quantization,
     ) -> Result<Option<Unfolded>, AttemptError> {
-        let mut examples = Vec::new();
-        self.each_example(graph, |example| {
-            examples.push(example);
-            Ok(())
-        })?;
-        Ok(unfold(graph, weights, quantization, &examples))
+        unfold(graph, weights, quantization, |observe| {
+            self.each_example(graph, |example| {
+                observe(example);
+                Ok(())
+            })
+        })
     }
 
     /// The effect of each filter of a network on the loss over some of the training images, by

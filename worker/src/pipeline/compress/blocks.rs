@@ -19,12 +19,13 @@ use super::stages::unpruned;
 use crate::evaluate::{each_image, size};
 
 impl Passes<'_> {
-    /// Removes blocks until the share that `pruning` says is gone, or none is left.
+    /// Removes blocks until the share that `pruning` says is gone, or none is left; says whether any
+    /// went.
     pub(super) fn prune_blocks(
         &mut self,
         pruning: &Pruning,
         goal: Goal,
-    ) -> Result<(), AttemptError> {
+    ) -> Result<bool, AttemptError> {
         let Goal { counted, before: all, .. } = goal;
         let mut any_gone = false;
         for round in 1..=pruning.rounds {
@@ -72,9 +73,11 @@ impl Passes<'_> {
                 // A time may be shorter when it is measured again.
                 (false, false) => format!(" nothing: {left} already"),
             });
-            self.train_after(round, pruning)?;
+            if any_gone {
+                self.train_after(round, pruning)?;
+            }
         }
-        Ok(())
+        Ok(any_gone)
     }
 
     /// What the network has now of what goes.

@@ -24,8 +24,8 @@ const NO_WAY_BACK: &str = "rewind = \"weights\" goes back to weights of the firs
                            network has none: it was taken as it is; use \"rate\"";
 
 impl Passes<'_> {
-    /// Carries out a pruning, with its trainings. A network that keeps the budget already is left
-    /// as it is; then the answer is no.
+    /// Carries out a pruning, with its trainings. If it removes nothing, the network is left as it
+    /// is, and the answer is no.
     pub(super) fn remove(&mut self, pruning: &Pruning) -> Result<bool, AttemptError> {
         let mut goal = None;
         let mut pruning = pruning.clone();
@@ -35,14 +35,12 @@ impl Passes<'_> {
             let budget = Goal { counted, before, most: Some(most) };
             if budget.is_met(before) {
                 self.note = Some(format!(" not needed: {}", budget.kept(before)));
-                self.removed = Some(self.removed == Some(true));
                 return Ok(false);
             }
             pruning.amount = pruning.amount.of_whole(before);
             goal = Some(budget);
         }
-        self.removed = Some(true);
-        let done = match (pruning.amount.unit(), &pruning.amount) {
+        match (pruning.amount.unit(), &pruning.amount) {
             (PruneUnit::Channels, _) => self.prune(&pruning, goal),
             (PruneUnit::Blocks, Amount::Blocks { counted, .. }) => {
                 let goal = match goal {
@@ -54,13 +52,12 @@ impl Passes<'_> {
             (PruneUnit::Weights | PruneUnit::TwoOfFour | PruneUnit::Blocks, _) => {
                 self.prune_weights(&pruning)
             }
-        };
-        done.map(|()| true)
+        }
     }
 
-    /// `goal` is what the pruning says of it; `None` if that is said of nothing but what is
-    /// measured.
-    fn prune(&mut self, pruning: &Pruning, goal: Option<Goal>) -> Result<(), AttemptError> {
+    /// Removes channels; says whether any went. `goal` is what the pruning says of it; `None` if
+    /// that is said of nothing but what is measured.
+    fn prune(&mut self, pruning: &Pruning, goal: Option<Goal>) -> Result<bool, AttemptError> {
         let whole = self.graph.clone();
         let groups = whole.channels();
         let least = least_kept(&groups);
@@ -125,15 +122,11 @@ impl Passes<'_> {
                 Amount::AtMost { .. } => unreachable!("it is a share of this network"),
             };
             let sizes = channels.groups().iter().map(|group| group.channels.len());
-            removed |= kept.iter().zip(sizes).any(|(kept, channels)| *kept < channels);
-            let cut = cut_to(&self.graph, &channels, &importance, &kept);
-            self.masks = self.masks.take().map(|masks| masks.cut(&self.graph, &cut));
-            let slim = cut.weights(&self.weights);
-            self.early.values_mut().for_each(|early| *early = cut.weights(early));
-            self.weights = self.run.correct_biases(&self.graph, &self.weights, &cut, slim)?;
-            origin = origins(&channels, &cut).into_iter().map(|group| origin[group]).collect();
-            self.graph = cut.graph;
-            self.stale = true;
+            let fewer = kept.iter().zip(sizes).any(|(kept, channels)| *kept < channels);
+            removed |= fewer;
+            if fewer {
+                self.cut(&channels, &importance, &kept, &mut origin)?;
+            }
             let mut unmet = String::new();
             if let Some(goal) = goal {
                 let now = self.amount(goal.counted, &self.graph, &self.weights)?;
@@ -150,8 +143,29 @@ impl Passes<'_> {
                 let note = self.note.take().unwrap_or_default();
                 self.note = Some(format!("{note}, in multiples of {multiple}"));
             }
-            self.train_after(round, pruning)?;
+            if removed {
+                self.train_after(round, pruning)?;
+            }
         }
+        Ok(removed)
+    }
+
+    /// Leaves each group of channels so many of its most important ones, and corrects the biases.
+    /// `origin` follows the groups.
+    fn cut(
+        &mut self,
+        channels: &Channels,
+        importance: &[f64],
+        kept: &[usize],
+        origin: &mut Vec<usize>,
+    ) -> Result<(), AttemptError> {
+        let cut = cut_to(&self.graph, channels, importance, kept);
+        self.masks = self.masks.take().map(|masks| masks.cut(&self.graph, &cut));
+        let slim = cut.weights(&self.weights);
+        self.early.values_mut().for_each(|early| *early = cut.weights(early));
+        self.weights = self.run.correct_biases(&self.graph, &self.weights, &cut, slim)?;
+        *origin = origins(channels, &cut).into_iter().map(|group| origin[group]).collect();
+        (self.graph, self.stale) = (cut.graph, true);
         Ok(())
     }
 
@@ -214,7 +228,8 @@ impl Passes<'_> {
         Ok(())
     }
 
-    fn prune_weights(&mut self, pruning: &Pruning) -> Result<(), AttemptError> {
+    /// Sets single weights to 0; says whether any were not 0 before.
+    fn prune_weights(&mut self, pruning: &Pruning) -> Result<bool, AttemptError> {
         let gone = |masks: &Option<Masks>| masks.as_ref().map_or(0, Masks::gone);
         let before = gone(&self.masks);
         for round in 1..=pruning.rounds {
@@ -241,6 +256,9 @@ impl Passes<'_> {
                 Some(before) => masks.and(before),
                 None => masks,
             };
+            if masks.gone() == before {
+                continue;
+            }
             let mut sparse = weights.clone();
             masks.apply(&mut sparse);
             self.weights = self.unbiased(graph, weights, sparse)?;
@@ -248,13 +266,14 @@ impl Passes<'_> {
             self.stale = true;
             self.train_after(round, pruning)?;
         }
-        if gone(&self.masks) == before {
+        let removed = gone(&self.masks) > before;
+        if !removed {
             self.note = Some(match before {
                 0 => format!(" nothing: {}", unpruned(&pruning.amount, &self.graph)),
                 _ => " nothing: as many weights are 0 already".to_owned(),
             });
         }
-        Ok(())
+        Ok(removed)
     }
 
     fn importance(

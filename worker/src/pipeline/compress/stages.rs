@@ -4,11 +4,11 @@
 
 use edgesmith_common::StageReport;
 use edgesmith_graph::Graph;
-use edgesmith_search_space::{Amount, FineTuning, PruneUnit, Pruning, Step};
+use edgesmith_search_space::{Amount, PruneUnit, Pruning};
 
 use super::super::run::{Evaluated, Pass};
 
-/// The name of the stage of a training that has nothing to make good.
+/// The name of the stage of a training that is left out; see [`Pruned`].
 pub const LEFT_OUT: &str = "fine-tune left out: nothing was pruned";
 
 /// The stages so far. The last pass that changed the network is known only when the next one
@@ -101,44 +101,36 @@ pub fn unpruned(amount: &Amount, graph: &Graph) -> &'static str {
     }
 }
 
-/// Says of the steps of a recipe, in order, which of them leave the network as it was.
-#[derive(Debug, Default)]
-pub struct Idle {
-    /// Whether a pruning since the last training removed nothing although it has a share.
-    unpruned: bool,
+/// What the prunings since the last training removed. A training after prunings that removed nothing
+/// has nothing to make good, so it is left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Pruned {
+    /// There was no pruning.
+    #[default]
+    NotYet,
+    /// They removed nothing. `meant`: whether any of them has a share or a budget.
+    Nothing { meant: bool },
+    /// They removed something.
+    Something,
 }
 
-impl Idle {
-    /// Notes that a step does something.
-    pub fn acts(&mut self, step: &Step) {
-        match step {
-            Step::Prune(_) | Step::FineTune(_) | Step::Cluster(_) => self.unpruned = false,
-            Step::Distil(_) | Step::Quantize(_) | Step::QuantizeAwareTrain(_) => {}
-        }
+impl Pruned {
+    /// Notes a pruning, and whether it removed anything.
+    pub fn add(&mut self, pruning: &Pruning, removed: bool) {
+        let meant = !pruning.amount.is_nothing();
+        *self = match *self {
+            _ if removed => Self::Something,
+            Self::Something => Self::Something,
+            Self::Nothing { meant: before } => Self::Nothing { meant: before || meant },
+            Self::NotYet => Self::Nothing { meant },
+        };
     }
 
-    /// The name of the stage of a step that does nothing to this network; `None` where its settings
-    /// say so themselves. `epochs` says how many a training has.
-    pub fn name(
-        &mut self,
-        step: &Step,
-        graph: &Graph,
-        epochs: impl Fn(FineTuning) -> u32,
-    ) -> Option<String> {
-        match step {
-            Step::Prune(Pruning { amount, .. }) if !amount.is_nothing() => {
-                self.unpruned = true;
-                Some(format!("prune nothing: {}", unpruned(amount, graph)))
-            }
-            Step::FineTune(tuning) if self.unpruned && epochs(*tuning) > 0 => {
-                Some(LEFT_OUT.to_owned())
-            }
-            Step::Prune(_)
-            | Step::FineTune(_)
-            | Step::Distil(_)
-            | Step::Cluster(_)
-            | Step::Quantize(_)
-            | Step::QuantizeAwareTrain(_) => None,
+    /// Whether the next training is left out.
+    pub fn leaves_out(self) -> bool {
+        match self {
+            Self::Nothing { .. } => true,
+            Self::NotYet | Self::Something => false,
         }
     }
 }

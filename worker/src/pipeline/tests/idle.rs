@@ -41,8 +41,12 @@ fn a_pruning_that_removes_nothing_says_why() {
     }
     // Whether channels of the whole network go is known when they compete.
     let settings = "of = \"macs\"\nshare = 0.5\nmultiple_of = 8";
-    let all = stages(&plain, &(step("prune", settings) + &tune));
-    assert_eq!(all, ["original", "prune nothing: every layer keeps its channels", "fine-tune"]);
+    let said = "prune nothing: every layer keeps its channels";
+    let rounds = format!("{settings}\nrounds = 2\nepochs = 1");
+    for settings in [settings, &rounds] {
+        let all = stages(&plain, &(step("prune", settings) + &tune));
+        assert_eq!(all, ["original", said, left_out]);
+    }
     // A smaller share than that of a pruning before.
     let weights =
         |share: f64| step("prune", &format!("granularity = \"weights\"\nshare = {share}"));
@@ -56,8 +60,8 @@ fn a_pruning_that_removes_nothing_says_why() {
     assert_eq!((all.len(), &*all[2]), (3, "prune nothing: no residual block"), "{all:?}");
 }
 
-#[test]
-fn layers_of_two_inputs_have_no_two_of_four() {
+/// A convolution of two filters and a linear layer, both without a bias.
+fn without_biases() -> (Graph, Weights) {
     let mut b = GraphBuilder::new();
     let image = b.input("image", Shape::new(1, &[8, 8]).unwrap()).unwrap();
     let weight = b.parameter("conv.weight", &[2, 1, 3, 3], Role::Weight).unwrap();
@@ -67,7 +71,12 @@ fn layers_of_two_inputs_have_no_two_of_four() {
     let classes = b.node("fc", Linear, &[pool], &[weight], Place::default()).unwrap();
     let graph = b.finish(&[classes]).unwrap();
     let weights = edgesmith_testing::random_weights(&graph, 5);
-    let all = stages(&(graph, weights), &step("prune", "granularity = \"2:4\""));
+    (graph, weights)
+}
+
+#[test]
+fn layers_of_two_inputs_have_no_two_of_four() {
+    let all = stages(&without_biases(), &step("prune", "granularity = \"2:4\""));
     assert_eq!(all, ["original", "prune nothing: no layer reads more than two channels"]);
 }
 
@@ -86,6 +95,11 @@ fn other_passes_that_change_nothing_say_so() {
     let all = stages(&with_quiet_block("one"), &equalize);
     assert_eq!(all, ["original", "quantize, no layers to equalize"]);
     assert_eq!(stages(&plain_network(), &equalize), ["original", "quantize"]);
+    let train =
+        step("quantize", "") + &step("quantize-aware-train", "epochs = 1\nnormalize = true");
+    let all = stages(&without_biases(), &train);
+    assert_eq!(all[2], "quantize-aware-train, no layers to normalize");
+    assert_eq!(stages(&plain_network(), &train)[2], "quantize-aware-train");
 }
 
 #[test]
