@@ -1,7 +1,8 @@
 //! The steps that all training tasks share: training a network, evaluating the result, and pausing
 //! for measurements.
 
-use std::collections::BTreeMap;
+mod observe;
+
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
@@ -10,37 +11,29 @@ use edgesmith_common::{
     ArtifactHash, AttemptError, ClassCount, DeviceInfo, Donor, Figures, Metric, Purpose, Seed,
     Split, StageReport, StudyName, TrialNumber,
 };
-use edgesmith_compress::{self as compress, Coarse, Masks, Scheme, Unfolded, fold, unfold};
+use edgesmith_compress::{self as compress, Coarse, Masks, Scheme, fold};
 use edgesmith_data::{Dataset, ImageSet, Normalization, Views};
 use edgesmith_edge_runtime::Model;
-use edgesmith_graph::{Cut, Graph, Node, Quantization, Role, ValueId, Weights};
+use edgesmith_graph::{Graph, Node, Quantization, Role, ValueId, Weights};
 use edgesmith_search_space::{
     CanonicalHash, Cost, Distillation, Features, Genotype, Granularity, Precision, Quantizing,
     RangeRule, Rounding, Shrink, Space,
 };
 use edgesmith_train::{
-    Checkpoint, Cores, Lesson, Memory, SoftTargets, TaylorRequest, TrainDevice, TrainError,
-    TrainRequest, Trained, normalizes, safetensors, taylor,
+    Checkpoint, Cores, Lesson, Memory, SoftTargets, TrainDevice, TrainError, TrainRequest, Trained,
+    normalizes, safetensors,
 };
 
 use super::memory::{Share, TrainingMemory};
 use super::notes::{Origin, add_notes};
 use super::{Busy, hopeless, inputs};
-use crate::evaluate::{
-    RunError, correct_biases, evaluate, evaluate_by_class, normalized, quantize, quantize_coarsely,
-};
+use crate::evaluate::{RunError, evaluate, evaluate_by_class, quantize, quantize_coarsely};
 use crate::export::{Interface, float_model, input_spec, lower, lower_coarse, lower_partly};
 use crate::lru::Lru;
 use crate::session::AttemptContext;
 
 /// The share of numbers that a range by percentiles covers.
 const PERCENTILE: f64 = 0.9999;
-/// Largest number of training images that say how important channels are.
-const IMPORTANCE_IMAGES: usize = 256;
-/// Largest number of training images on which means of layers are compared.
-const BIAS_IMAGES: usize = 64;
-/// Largest number of numbers that are held for it, if one image does not need more.
-const MAX_HELD_NUMBERS: u64 = 1 << 27;
 
 /// What a training task needs of its study.
 pub struct Study<'a> {
@@ -317,99 +310,6 @@ impl Run<'_> {
         let (dataset, device) = (self.dataset, self.device);
         edgesmith_train::renew_statistics(network, dataset, batch_size, device, pause)
             .map_err(training_failed)
-    }
-
-    /// The weights `slim` of a network that was cut and normalises no batches, with the biases with
-    /// which its layers keep the means that they had. If it does, its statistics do that.
-    pub fn correct_biases(
-        &self,
-        graph: &Graph,
-        weights: &Weights,
-        cut: &Cut,
-        slim: Weights,
-    ) -> Result<Weights, AttemptError> {
-        if normalizes(graph) {
-            return Ok(slim);
-        }
-        // Both networks are held. Only they say how many images are used, so that the result does
-        // not depend on the memory of the machine.
-        let of = |graph: &Graph| -> u64 {
-            graph.values().map(|(id, _)| graph.shape(id).elements()).sum()
-        };
-        let numbers = (of(graph) + of(&cut.graph)).max(1);
-        let fit = (MAX_HELD_NUMBERS / numbers).max(1);
-        let images = self.some_images(BIAS_IMAGES.min(usize::try_from(fit).unwrap_or(usize::MAX)));
-        let bytes = 4 * numbers * images.len() as u64;
-        let input = input_spec(graph, &self.dataset.normalization).map_err(hopeless)?;
-        let pause = &mut || self.pause_or_stop();
-        let _share = self.memory.take(bytes, pause).ok_or_else(AttemptError::stopped)?;
-        let corrected = correct_biases((graph, weights), (cut, &slim), &input, &images, pause);
-        corrected.map_err(run_failed)
-    }
-
-    /// A network of integers with batch normalisation behind its layers; `None` if none can have it.
-    pub fn unfolded(
-        &self,
-        graph: &Graph,
-        weights: &Weights,
-        quantization: &Quantization,
-    ) -> Result<Option<Unfolded>, AttemptError> {
-        unfold(graph, weights, quantization, |observe| {
-            self.each_example(graph, |example| {
-                observe(example);
-                Ok(())
-            })
-        })
-    }
-
-    /// The effect of each filter of a network on the loss over some of the training images, by
-    /// layer.
-    pub fn effects(
-        &self,
-        graph: &Graph,
-        weights: &Weights,
-    ) -> Result<BTreeMap<String, Vec<f64>>, AttemptError> {
-        let (graph, weights) = fold(graph, weights);
-        let images = self.some_images(IMPORTANCE_IMAGES);
-        let memory = Memory::of(&graph, &self.study.work.training, self.dataset, self.device);
-        let (_whole, _share) = self.memory_for(&memory, 1)?;
-        let request = TaylorRequest {
-            graph: &graph,
-            weights: &weights,
-            images: &images,
-            normalization: &self.dataset.normalization,
-            device: self.device,
-            cores: self.cores,
-        };
-        taylor(request, &mut || self.pause_or_stop()).map_err(training_failed)
-    }
-
-    /// Gives `observe` what a network reads of some of the training images.
-    pub fn each_example(
-        &self,
-        graph: &Graph,
-        mut observe: impl FnMut(Vec<f32>) -> Result<(), AttemptError>,
-    ) -> Result<(), AttemptError> {
-        let input = input_spec(graph, &self.dataset.normalization).map_err(hopeless)?;
-        let side = (input.height as usize, input.width as usize);
-        let images = self.some_images(IMPORTANCE_IMAGES).resized_to(side);
-        for i in 0..images.len() {
-            if self.pause_or_stop().is_break() {
-                return Err(AttemptError::stopped());
-            }
-            observe(normalized(images.image(i), &input))?;
-        }
-        Ok(())
-    }
-
-    /// The training images that say how important parts of a network are.
-    pub fn important_images(&self) -> ImageSet {
-        self.some_images(IMPORTANCE_IMAGES)
-    }
-
-    /// At most so many of the training images, by the study's seed and balanced by class.
-    fn some_images(&self, most: usize) -> ImageSet {
-        self.dataset.train.for_calibration(most, self.study.seed)
     }
 
     /// The teacher's logits for every view of every training image that a training of the study may
