@@ -35,7 +35,7 @@ pub use stage::{ClassChange, ClassCount, StageReport, class_changes};
 pub use task::{
     AttemptError, DIVERGED, DataReport, Donor, Fault, Needs, Outcome, Role, Work, WorkerInfo,
 };
-pub use text::one_line;
+pub use text::{one_line, quoted};
 pub use token::{
     AccessToken, AccessTokenError, COORDINATOR_NAME, Fingerprint, TokenRole, UnknownTokenRole,
 };

@@ -1,5 +1,7 @@
 //! Texts that come from outside, made safe to print in one line of a terminal and bounded in
-//! length.
+//! length, and paths as a shell reads them.
+
+use std::path::Path;
 
 /// The text in one line of at most `most` characters (at least 1). Line breaks and tabs become
 /// spaces. Other control characters, and characters that reorder the text around them, become `�`,
@@ -12,6 +14,17 @@ pub fn one_line(text: &str, most: usize) -> String {
         line.push('…');
     }
     line
+}
+
+/// A path as a word of a command, quoted for a POSIX shell if needed.
+pub fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 fn shown(c: char) -> char {
@@ -38,6 +51,19 @@ mod tests {
         assert_eq!(one_line("a\n\tb\x1b[31m\u{202e}c\u{9b}", 20), "a  b�[31m�c�");
         assert_eq!(one_line("abcdef", 6), "abcdef");
         assert_eq!(one_line("abcdefg", 6), "abcde…");
+    }
+
+    #[test]
+    fn paths_are_quoted_where_a_shell_would_split_or_change_them() {
+        for (path, word) in [
+            ("/data/edge-1", "/data/edge-1"),
+            ("my data", "'my data'"),
+            ("it's", r"'it'\''s'"),
+            ("$HOME", "'$HOME'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(Path::new(path)), word);
+        }
     }
 
     proptest! {

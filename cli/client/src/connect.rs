@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
-use edgesmith_common::{AccessToken, StudySpec};
+use edgesmith_common::{AccessToken, StudySpec, quoted};
 use edgesmith_console::{Invalid, invalid};
 use edgesmith_coordinator::service::{self, LocalCoordinator, Visibility};
 use edgesmith_coordinator::store::{DataDirError, Holder};
@@ -209,12 +209,13 @@ impl Coordinator {
                         Some(_) => "",
                         None => "; to use a coordinator elsewhere, name it with --coordinator",
                     };
-                    let directory = directory.display();
                     anyhow::bail!(
-                        "no coordinator runs on {directory}, so its studies do not continue; start \
-                         `edgesmith coordinator --data-dir {directory}` and workers, or run the \
+                        "no coordinator runs on {}, so its studies do not continue; start \
+                         `edgesmith coordinator --data-dir {}` and workers, or run the \
                          study here with `edgesmith search`; `edgesmith status` shows its \
-                         state{elsewhere}"
+                         state{elsewhere}",
+                        directory.display(),
+                        quoted(directory)
                     )
                 }
                 (None, Fallback::Private) => {

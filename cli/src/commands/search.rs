@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use edgesmith_client::{Backend, Coordinator, DEFAULT_DATA_DIR, MemorySize, Submission};
-use edgesmith_common::StudySpec;
 use edgesmith_common::spec::Workload;
+use edgesmith_common::{StudySpec, quoted};
 use edgesmith_console::{Invalid, invalid, start};
 use edgesmith_coordinator::service::{LocalCoordinator, Visibility};
 use edgesmith_proto::v1;
@@ -296,17 +296,6 @@ fn data_dir_option(data_dir: &Path) -> String {
         String::new()
     } else {
         format!(" --data-dir {}", quoted(data_dir))
-    }
-}
-
-/// A path, quoted for the shell if needed.
-pub fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use edgesmith_common::ArtifactHash;
+use edgesmith_common::{ArtifactHash, quoted};
 
 use super::{MaintenanceError, hold_if_old, is_data_directory, unused_id};
 use crate::core::{ArtifactUse, Core, CoreConfig, Time};
@@ -84,7 +84,7 @@ pub fn check(directory: &Path) -> Result<Checked, MaintenanceError> {
 fn saved_before_a_repair(directory: &Path) -> Result<Option<String>, MaintenanceError> {
     let Some(holder) = DataDir::holder(directory)? else { return Ok(None) };
     let process = holder.pid.map(|pid| format!(", process {pid},")).unwrap_or_default();
-    let directory = directory.display();
+    let directory = quoted(directory);
     Ok(Some(format!(
         "; the coordinator{process} that has this directory open still has all of its studies: before \
          you stop it, save what `edgesmith trials STUDY --format json --data-dir {directory}` prints \

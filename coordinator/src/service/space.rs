@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use edgesmith_common::quoted;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -187,7 +188,8 @@ impl Space {
         match self.state() {
             State { tries: 1.., .. } => Some(format!(
                 "the disk of {path} is full; it goes on when there is room (if these files fill \
-                 it: stop the coordinator, run `edgesmith gc --data-dir {path}`, and start it again)"
+                 it: stop the coordinator, run `edgesmith gc --data-dir {}`, and start it again)",
+                quoted(&self.0.path)
             )),
             State { low: Some(Low { free, wanted }), tries: 0 } => Some(format!(
                 "only {} are free in {path}; it goes on when there are {}",

@@ -35,6 +35,8 @@ mod tokens;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use edgesmith_common::quoted;
+
 pub(crate) use self::access::{AUTHORITY_FILE, AUTHORITY_KEY_FILE};
 pub use self::access::{AccessError, AccessFiles, Key, random};
 pub use self::artifacts::{
@@ -274,7 +276,7 @@ pub enum StoreError {
 /// The command that repairs the journal of which `path` is a file.
 fn repair(path: &Path) -> String {
     let directory = path.parent().and_then(Path::parent).filter(|of| !of.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new(".")).display();
+    let directory = quoted(directory.unwrap_or(Path::new(".")));
     format!("edgesmith check --repair --data-dir {directory}")
 }
 

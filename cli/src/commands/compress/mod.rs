@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use edgesmith_client::{Coordinator, read_study};
-use edgesmith_common::{DeviceClass, Figures, Metric, StudyName, StudySpec, Target};
+use edgesmith_common::{DeviceClass, Figures, Metric, StudyName, StudySpec, Target, quoted};
 use edgesmith_console::{ListFormat, invalid, number, print, start};
 use edgesmith_search_space::{Cost, Precision};
 use edgesmith_train::safetensors;
@@ -20,7 +20,7 @@ use edgesmith_worker::probe::{device_info, measure};
 use self::report::Report;
 use self::study::{Composed, Recipe};
 use crate::commands::evaluate::{self, Part};
-use crate::commands::search::{Local, Running, quoted};
+use crate::commands::search::{Local, Running};
 use crate::limits::Limit;
 use crate::model::{EdgeFile, FileKind, ModelName, Opened, PixelArgs, Pixels, Stored};
 

@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::Path;
 
 use edgesmith_common::spec::{ModelFile, OtherSource};
-use edgesmith_common::{ArtifactHash, RungReport, StudyName, TrainedTrial, TrialNumber};
+use edgesmith_common::{ArtifactHash, RungReport, StudyName, TrainedTrial, TrialNumber, quoted};
 
 use crate::core::state::Core;
 use crate::core::study::{Stage, Study, Trial};
@@ -70,7 +70,7 @@ impl ArtifactUse {
     /// What to do without a backup, with the studies in `directory`, to end a sentence with. `None`
     /// for a checkpoint: its trial says more if it fails.
     pub fn mend(&self, directory: &Path) -> Option<String> {
-        let (Self { study, part }, directory) = (self, directory.display());
+        let (Self { study, part }, directory) = (self, quoted(directory));
         match part {
             Part::Trial(number, _) => Some(format!(
                 "`edgesmith trial {study} {number} --rerun --data-dir {directory}` makes it again"
