@@ -47,8 +47,8 @@ pub use kinship::{counterparts, heritable_share};
 pub use lower::EPSILON;
 pub use mistakes::SpaceError;
 pub use model::{
-    Base, BlockOption, Further, Head, ModelDefinition, ModelSpace, ResidualBlock, Variant,
-    last_layer, layer_names, leave_out, residual_blocks, stage_count, with_stages,
+    Base, BlockOption, Further, Head, ModelDefinition, ModelSpace, NEW_HEAD, ResidualBlock,
+    Variant, last_layer, layer_names, leave_out, residual_blocks, stage_count, with_stages,
 };
 pub use network_space::NetworkSpace;
 pub use pruning::pruned;

@@ -4,9 +4,11 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use edgesmith_common::spec::{PolicySpec, RewardSpec};
 use edgesmith_common::{Objective, Purpose, Seed, StudySpec, TrialNumber};
+use edgesmith_graph::{Flatten, GraphBuilder, Linear, Place, Role, Shape};
 use edgesmith_search_space::{
-    Activation, CanonicalHash, CellIdentity, CellSpace, DataShape, FlatRecipe, Genotype, Precision,
-    RecipeSpace, Skip, Space, SpaceDefinition, StageSpace, StagedSpace,
+    Activation, BlockOption, CanonicalHash, CellIdentity, CellSpace, DataShape, FlatRecipe,
+    Further, Genotype, Head, ModelDefinition, ModelSpace, Precision, RecipeSpace, Skip, Space,
+    SpaceDefinition, StageSpace, StagedSpace, StepSpace,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -61,6 +63,27 @@ pub(super) fn proposal(controller: &dyn Controller, number: u32) -> Proposal {
 
 fn suggest(controller: &dyn Controller, number: u32) -> Option<Proposal> {
     controller.suggest(TrialNumber(number), &mut rng(u64::from(number) + 1000))
+}
+
+/// A space of recipes for one small network as it is.
+pub(super) fn recipes_of(steps: Vec<StepSpace>) -> Space {
+    let mut builder = GraphBuilder::new();
+    let image = builder.input("image", Shape::new(1, &[2, 2]).unwrap()).unwrap();
+    let flat = builder.node("flat", Flatten, &[image], &[], Place::default()).unwrap();
+    let weight = builder.parameter("weight", &[3, 4], Role::Weight).unwrap();
+    let output = builder.node("classes", Linear, &[flat], &[weight], Place::default()).unwrap();
+    let definition = ModelDefinition {
+        network: builder.finish(&[output]).unwrap(),
+        weights: [1; 32],
+        head: Head::Kept,
+        resolution: Vec::new(),
+        width: vec![1.0],
+        blocks: vec![BlockOption::Kept],
+        train: vec![Further::AsItIs],
+        recipe: RecipeSpace::Steps(steps),
+    };
+    let data = DataShape { channels: 1, classes: 3 };
+    Space::Model(ModelSpace::new(definition, data).unwrap())
 }
 
 /// Three stages, 29 choices, some without effect (an expansion on a plain convolution) and some

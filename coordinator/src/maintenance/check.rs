@@ -315,15 +315,20 @@ mod tests {
 
     #[test]
     fn a_repair_cuts_the_journal_and_leaves_ids_out() {
-        let (dir, _) = made();
-        let path = dir.path();
+        let (made, _) = made();
+        let dir = tempfile::tempdir().unwrap();
+        let path = &dir.path().join("my data");
+        fs::rename(made.path(), path).unwrap();
         let now = UNIX_EPOCH + Duration::from_millis(1_000_000);
         assert!(repair(path, now).unwrap().journal.is_none());
         let log = path.join("journal/1.log");
         let mut bytes = fs::read(&log).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(&log, bytes).unwrap();
-        assert!(check(path).unwrap().problems[0].contains("check --repair"));
+        let word = quoted(path);
+        let command = format!("check --repair --data-dir {word}`");
+        assert!(word.starts_with('\''), "{word}");
+        assert!(check(path).unwrap().problems[0].contains(&command));
         let said = repair(path, now).unwrap().journal.unwrap();
         assert_eq!((said.kept, said.lost), (1, Some(1)));
         assert_eq!(check(path).unwrap().problems, [""; 0]);

@@ -96,6 +96,10 @@ pub struct ModelSpace {
 /// Most nodes of a network. Search visits each of them for every candidate.
 const MAX_NODES: usize = 4096;
 
+/// How a study mends that its network gives other classes than the data have, at the end of the
+/// sentence that says so. Who composes a study for a user has another mend.
+pub const NEW_HEAD: &str = "write head = \"new\" in [space] to replace its last layer";
+
 /// Largest side of an input for new studies.
 const MAX_SIDE: u32 = 4096;
 
@@ -160,6 +164,14 @@ impl ModelSpace {
             let text = "the network has no batch normalisation (it is folded in most exports), so \
                         no scale says how important channels are; use another importance";
             errors.push(SpaceError { field, message: text.to_owned() });
+        }
+        // Normalisations of other kinds have scales, too.
+        if graph.parameters().all(|(_, parameter)| parameter.role != Role::Scale) {
+            let text = "the network has no batch normalisation (it is folded in most exports), so \
+                        it has no scales that could become small; use \"filters\", or leave the \
+                        setting out";
+            let shrinking = recipe.scale_shrinking().into_iter();
+            errors.extend(shrinking.map(|field| SpaceError { field, message: text.to_owned() }));
         }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
@@ -433,7 +445,7 @@ fn fits(network: &Graph, head: Head, data: DataShape) -> Result<(), String> {
     let (gives, classes) = (output.channels(), data.classes);
     if head == Head::Kept && gives != classes {
         let mend = match last_layer(network) {
-            Some(_) => "write head = \"new\" in [space] to replace its last layer",
+            Some(_) => NEW_HEAD,
             None => "its last layer cannot be replaced, so it needs other data",
         };
         return Err(format!("it gives {gives} classes, but the data have {classes}; {mend}"));

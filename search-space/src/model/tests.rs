@@ -1,14 +1,14 @@
 //! A residual network as the space.
 
 use edgesmith_graph::{
-    Add, Clip, Conv, Flatten, GlobalAveragePool, Graph, GraphBuilder, Linear, Op, Place, Role,
-    Shape, ValueId,
+    Add, BatchNormalization, Clip, Conv, Flatten, GlobalAveragePool, Graph, GraphBuilder, Linear,
+    Op, Place, Role, Shape, ValueId,
 };
 
 use super::*;
 use crate::{
     CanonicalHash, DistilSpace, FineTuneSpace, FlatRecipe, Genotype, Importance, PruneSpace,
-    PruneUnit, QuantizeSpace, Rewind, Scope, Space, Step, StepSpace,
+    PruneUnit, QuantizeSpace, Rewind, Scope, Shrink, Space, Step, StepSpace,
 };
 
 const DATA: DataShape = DataShape { channels: 3, classes: 5 };
@@ -254,48 +254,59 @@ fn choices_of_what_is_not_there_have_no_effect() {
     assert_eq!(inactive(&steps, &[("block1", 1), ("quantize.layer.e", 1)]), ["quantize.layer.e"]);
 }
 
+fn tune(epochs: &[u32]) -> FineTuneSpace {
+    FineTuneSpace::plain(epochs.to_vec(), Vec::new())
+}
+
+fn distil(alpha: &[f64]) -> StepSpace {
+    let alpha = alpha.iter().map(|alpha| (*alpha).into()).collect();
+    StepSpace::Distil(DistilSpace::of_answers(alpha, vec![2.0.into(), 4.0.into()]))
+}
+
+fn prune(share: &[f64], rounds: u32, epochs: u32) -> StepSpace {
+    StepSpace::Prune(PruneSpace {
+        unit: PruneUnit::Channels,
+        of: Scope::Macs,
+        share: share.to_vec(),
+        at_most: Vec::new(),
+        importance: vec![Importance::L1],
+        rounds: vec![rounds],
+        epochs: vec![epochs],
+        multiple_of: vec![1.into()],
+        rewind: vec![Rewind::None],
+    })
+}
+
+/// A space of these recipes for the network as it is, or trained further.
+fn recipes(steps: &[StepSpace], train: Further) -> ModelSpace {
+    let recipe = RecipeSpace::Steps(steps.to_vec());
+    space(ModelDefinition { recipe, train: vec![train], ..definition() })
+}
+
+fn learned(space: &ModelSpace, options: &[(&str, u16)]) -> usize {
+    let steps = space.decode(&genotype(space, options)).recipe.steps;
+    steps.iter().filter(|step| matches!(step, Step::Distil(_))).count()
+}
+
 /// Nothing learns from a teacher in a recipe that removes nothing and trains no integers.
 #[test]
 fn what_is_learned_from_a_teacher_has_no_effect_without_a_training() {
-    let tune = |epochs: &[u32]| FineTuneSpace::plain(epochs.to_vec(), Vec::new());
-    let distil = |alpha: [f64; 2]| {
-        let alpha = alpha.map(|alpha| alpha.into()).to_vec();
-        StepSpace::Distil(DistilSpace::of_answers(alpha, vec![2.0.into(), 4.0.into()]))
-    };
-    let prune = StepSpace::Prune(PruneSpace {
-        unit: PruneUnit::Channels,
-        of: Scope::Macs,
-        share: vec![0.0, 0.5],
-        at_most: Vec::new(),
-        importance: vec![Importance::L1],
-        rounds: vec![1],
-        epochs: vec![1],
-        multiple_of: vec![1.into()],
-        rewind: vec![Rewind::None],
-    });
-    let steps = vec![
-        distil([0.5, 0.0]),
-        prune,
+    let steps = [
+        distil(&[0.5, 0.0]),
+        prune(&[0.0, 0.5], 1, 1),
         StepSpace::FineTune(tune(&[])),
-        distil([0.0, 0.9]),
+        distil(&[0.0, 0.9]),
         StepSpace::Quantize(QuantizeSpace::default()),
         StepSpace::QuantizeAwareTrain(tune(&[0, 1])),
     ];
-    let of = |steps| {
-        let recipe = RecipeSpace::Steps(steps);
-        space(ModelDefinition { recipe, train: vec![Further::AsItIs], ..definition() })
-    };
-    let (with, without) = (of(steps.clone()), of(steps[..1].to_vec()));
+    let with = recipes(&steps, Further::AsItIs);
     let off = |options: &[(&str, u16)]| -> Vec<String> {
         let genotype = genotype(&with, options);
         let active = Space::Model(with.clone()).active(&genotype);
         let names = with.choices().iter().zip(active).filter(|(_, active)| !active);
         names.map(|(choice, _)| choice.name.clone()).filter(|name| name.contains("dist")).collect()
     };
-    let distillations = |options: &[(&str, u16)]| {
-        let recipe = with.decode(&genotype(&with, options)).recipe;
-        recipe.steps.iter().filter(|step| matches!(step, Step::Distil(_))).count()
-    };
+    let distillations = |options: &[(&str, u16)]| learned(&with, options);
     let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     let first = ["distil.alpha", "distil.temperature"];
     let second = ["distil2.alpha", "distil2.temperature"];
@@ -310,9 +321,74 @@ fn what_is_learned_from_a_teacher_has_no_effect_without_a_training() {
     assert_eq!((off(&both), distillations(&both)), (owned(&first), 1));
     let all = [trained, ("distil2.alpha", 1), pruned];
     assert_eq!((off(&all), distillations(&all)), (Vec::new(), 2));
-    // A recipe without any training is the user's, and is not changed in silence.
-    let kept = without.decode(&genotype(&without, &[])).recipe;
-    assert!(matches!(kept.steps[..], [Step::Distil(_)]));
+}
+
+/// No choice switches the training off in these, so the user is to be told that there is none.
+#[test]
+fn a_distillation_that_no_training_can_follow_stays() {
+    let fp32 = QuantizeSpace { precision: vec![Precision::Fp32], ..QuantizeSpace::default() };
+    for rest in [
+        vec![],
+        vec![StepSpace::FineTune(tune(&[0]))],
+        vec![prune(&[0.0], 1, 1), StepSpace::FineTune(tune(&[1]))],
+        vec![prune(&[0.0], 2, 1)],
+        vec![prune(&[0.5], 2, 0)],
+        vec![StepSpace::Quantize(fp32), StepSpace::QuantizeAwareTrain(tune(&[1]))],
+        vec![distil(&[0.9]), StepSpace::FineTune(tune(&[1]))],
+    ] {
+        let steps = [vec![distil(&[0.5])], rest].concat();
+        let space = recipes(&steps, Further::AsItIs);
+        let all = steps.iter().filter(|step| matches!(step, StepSpace::Distil(_))).count();
+        assert_eq!(learned(&space, &[]), all, "{steps:?}");
+    }
+}
+
+/// All genotypes of a space with distillations that are on or off, before trainings that are.
+#[test]
+fn no_inactive_choice_says_what_is_learned() {
+    let steps = [
+        distil(&[0.5, 0.0]),
+        StepSpace::FineTune(tune(&[0, 1])),
+        distil(&[0.9]),
+        distil(&[0.25, 0.0]),
+        prune(&[0.0, 0.5], 2, 1),
+        StepSpace::Quantize(QuantizeSpace::default()),
+        StepSpace::QuantizeAwareTrain(tune(&[0, 1])),
+        distil(&[0.75, 0.0]),
+    ];
+    for train in [Further::AsItIs, Further::Trained] {
+        for first in [&steps[..], &[&[prune(&[0.0], 1, 1)], &steps[..]].concat()] {
+            let own = recipes(first, train);
+            let choices: Vec<usize> = own.choices().iter().map(|c| c.options.len()).collect();
+            let space = Space::Model(own);
+            let all: usize = choices.iter().product();
+            assert!(all < 5000, "{all}");
+            let mut off = 0;
+            for mut rest in 0..all {
+                let option = |options: &usize| {
+                    let option = rest % options;
+                    rest /= options;
+                    option as u16
+                };
+                let genotype = Genotype(choices.iter().map(option).collect());
+                let hash = space.canonical_hash(&genotype).unwrap();
+                let (active, ordered) = (space.active(&genotype), space.active_in_order(&genotype));
+                for (place, options) in choices.iter().enumerate() {
+                    let mut other = genotype.clone();
+                    other.0[place] = (other.0[place] + 1) % *options as u16;
+                    // A policy does not know yet what comes after a choice.
+                    let (before, after) = (&ordered[..=place], space.active_in_order(&other));
+                    assert_eq!(before, &after[..=place], "{genotype:?} {place}");
+                    if !active[place] {
+                        off += 1;
+                        assert_eq!(space.canonical_hash(&other), Ok(hash), "{genotype:?} {place}");
+                        assert_eq!(space.active(&other), active, "{genotype:?} {place}");
+                    }
+                }
+            }
+            assert!(off > all, "{off} of {all}");
+        }
+    }
 }
 
 #[test]
@@ -356,6 +432,7 @@ fn a_new_last_layer_gives_the_classes_of_the_data() {
         "space.model: it gives 5 classes, but the data have 7; write head = \"new\" in [space] to \
          replace its last layer"
     );
+    assert!(said.ends_with(NEW_HEAD), "{said}");
     let definition = ModelDefinition { head: Head::New, ..definition() };
     let space = ModelSpace::new(definition, data).unwrap();
     let graph = space.whole().graph().unwrap();
@@ -405,4 +482,37 @@ fn networks_that_do_not_fit_are_told_with_the_mend() {
     let train = vec![Further::Trained, Further::AsItIs];
     let said = refused(ModelDefinition { head: Head::New, train, ..definition() }, DATA);
     assert!(said.contains("space.train: a network with a new last layer"), "{said}");
+}
+
+#[test]
+fn scales_of_normalisation_become_small_only_where_there_are_some() {
+    let of = |network: &Graph, shrinks: &[&[Shrink]]| {
+        let step = |shrink: &&[Shrink]| {
+            let usual = FineTuneSpace::plain(vec![1], vec![]);
+            StepSpace::FineTune(FineTuneSpace { shrink: shrink.to_vec(), ..usual })
+        };
+        let recipe = RecipeSpace::Steps(shrinks.iter().map(step).collect());
+        ModelDefinition { network: network.clone(), recipe, ..definition() }
+    };
+    let folded = network();
+    let shrinks: [&[_]; 3] =
+        [&[Shrink::Scales], &[Shrink::Filters], &[Shrink::None, Shrink::Scales]];
+    let text = "the network has no batch normalisation (it is folded in most exports), so it has \
+                no scales that could become small; use \"filters\", or leave the setting out";
+    let said = [0, 2].map(|step| format!("recipe.steps[{step}].shrink: {text}")).join("; ");
+    assert_eq!(refused(of(&folded, &shrinks), DATA), said);
+    ModelSpace::recorded(of(&folded, &shrinks), DATA).unwrap();
+    space(of(&folded, &[&[Shrink::None, Shrink::Filters]]));
+    // With a batch normalisation behind its convolution.
+    let mut net = Net(GraphBuilder::new(), 0);
+    let image = net.0.input("image", Shape::new(3, &[8, 8]).unwrap()).unwrap();
+    let x = net.conv(image, 6, 2);
+    let roles = [Role::Scale, Role::Shift, Role::Mean, Role::Variance];
+    let four = roles.map(|role| net.0.parameter(format!("{role:?}"), &[6], role).unwrap());
+    let op = BatchNormalization { epsilon: 1e-5 };
+    let x = net.0.node("normalized", op, &[x], &four, Place::default()).unwrap();
+    let x = net.node(GlobalAveragePool, &[x], &[]);
+    let x = net.node(Linear, &[x], &[5, 6]);
+    let normalized = net.0.finish(&[x]).unwrap();
+    space(of(&normalized, &shrinks));
 }

@@ -115,6 +115,9 @@ pub fn check_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
     for (i, setting, text) in unclustering(steps) {
         errors.push(&at(i, setting), text);
     }
+    for (i, setting, text) in without_own_scales(steps) {
+        errors.push(&at(i, setting), text);
+    }
 }
 
 /// Checks the options of a recipe that was accepted once.
@@ -365,6 +368,38 @@ fn untrainable(steps: &[StepSpace]) -> Vec<(usize, &'static str, String)> {
                          which are all that is simulated in training; leave one of the two out"
                     );
                     mistakes.push((i, "pass", text));
+                }
+            }
+            StepSpace::Distil(_)
+            | StepSpace::Prune(_)
+            | StepSpace::FineTune(_)
+            | StepSpace::Cluster(_) => {}
+        }
+    }
+    mistakes
+}
+
+/// The trainings of integers that always normalise where no candidate has a scale for each channel,
+/// which would take in what the normalisation learns: each with a setting and a sentence.
+fn without_own_scales(steps: &[StepSpace]) -> Vec<(usize, &'static str, String)> {
+    let (mut mistakes, mut shared) = (Vec::new(), None);
+    for (i, step) in steps.iter().enumerate() {
+        match step {
+            // Behind clusters in all candidates, `misplaced` refuses the training itself.
+            StepSpace::Cluster(s) if !s.clusters.contains(&0) => return mistakes,
+            // Of a second one, `misplaced` says which is left.
+            StepSpace::Quantize(s) if s.granularity.contains(&Granularity::Channel) => {
+                return mistakes;
+            }
+            StepSpace::Quantize(_) => shared = shared.or(Some(i)),
+            StepSpace::QuantizeAwareTrain(s) => {
+                if let (Some(first), [true]) = (shared, &s.normalize[..]) {
+                    let text = format!(
+                        "only layers with a scale for each channel are normalised, and those of \
+                         steps[{first}] have one for the whole layer; use granularity = \
+                         \"channel\" there, or leave normalize out"
+                    );
+                    mistakes.push((i, "normalize", text));
                 }
             }
             StepSpace::Distil(_)

@@ -10,7 +10,7 @@ use super::space::{
 use super::widths::LayerWidth;
 use super::{
     Among, Amount, Answers, Clustering, Counted, Distillation, FineTuning, Granularity, Precision,
-    PruneUnit, Pruning, Quantizing, RangeRule, Recipe, Scope, Shrink, Step, Widths,
+    PruneUnit, Pruning, Quantizing, RangeRule, Recipe, Scope, Shrink, Step, Widths, left_out,
 };
 use crate::Choice;
 use crate::active::{Anything, Outline, Reader};
@@ -101,16 +101,17 @@ impl RecipeSpace {
                     let (asked, at) = (ask.asked(), steps.len());
                     let settings = Settings { steps: spaces, place, ask };
                     let step = space.take(&mut stages, &steps, network, settings);
-                    if matches!(space, StepSpace::Distil(_)) && may_train(&spaces[place + 1..]) {
-                        distillations.push(Distilling { at, choices: asked..ask.asked() });
+                    if matches!(space, StepSpace::Distil(_)) && may_learn(spaces, place) {
+                        let (on, choices) = (step.is_some(), asked..ask.asked());
+                        distillations.push(Distilling { at, on, choices });
                     }
                     steps.extend(step);
                 }
                 // Only the steps after them show whether anything learns from the teacher.
-                for Distilling { at, choices } in distillations.into_iter().rev() {
-                    if !learns_from(at, &steps, network) {
+                for Distilling { at, on, choices } in distillations.into_iter().rev() {
+                    if !learns_from(at, &steps, at + usize::from(on), network) {
                         ask.without_effect(choices);
-                        if matches!(steps.get(at), Some(Step::Distil(_))) {
+                        if on {
                             steps.remove(at);
                         }
                     }
@@ -123,8 +124,10 @@ impl RecipeSpace {
 
 /// A step `distil` of a space.
 struct Distilling {
-    /// Where the recipe has it, or has the step after it if it is off.
+    /// How many steps of the recipe stand before it.
     at: usize,
+    /// Whether the recipe has it.
+    on: bool,
     /// The choices of its settings, counted from the first one that was asked for.
     choices: Range<usize>,
 }
@@ -434,54 +437,66 @@ fn has_clusters(steps: &[Step]) -> bool {
     steps.iter().any(|step| matches!(step, Step::Cluster(_)))
 }
 
-/// Whether a fine-tuning after these steps is left out by [`Recipe::passes`] whatever the network:
-/// there are prunings since the last training, and none of them removes anything, and no clusters
-/// since then either.
+/// Whether a fine-tuning after these steps is left out by [`Recipe::passes`] whatever the network.
 fn follows_nothing(steps: &[Step], network: &impl Outline) -> bool {
-    let mut removed = None;
-    for step in steps {
-        match step {
-            Step::Prune(pruning) => {
-                removed = Some(removed == Some(true) || removes(&pruning.amount, network));
-            }
-            // It is a training only if it is not left out itself.
-            Step::FineTune(_) if removed == Some(false) => {}
-            Step::FineTune(_) | Step::Cluster(_) => removed = None,
-            Step::Distil(_) | Step::Quantize(_) | Step::QuantizeAwareTrain(_) => {}
-        }
-    }
-    removed == Some(false)
+    left_out(steps, |pruning| removes(&pruning.amount, network))
 }
 
-/// Whether any of these steps can train, up to the next one that says what is learned.
-fn may_train(steps: &[StepSpace]) -> bool {
-    let mut steps = steps.iter().take_while(|step| !matches!(step, StepSpace::Distil(_)));
-    steps.any(|step| match step {
-        StepSpace::FineTune(_) | StepSpace::QuantizeAwareTrain(_) => true,
-        StepSpace::Prune(space) => {
-            space.rounds.iter().any(|rounds| *rounds > 1)
-                || space.rewind.iter().any(|rewind| !rewind.is_none())
+/// Whether any candidate learns from what the step `distil` at this place says, in a step after it.
+fn may_learn(steps: &[StepSpace], distil: usize) -> bool {
+    let lasts = |epochs: &[u32]| epochs.is_empty() || epochs.iter().any(|epochs| *epochs > 0);
+    let mut after = (distil + 1..steps.len())
+        .take_while(|place| !matches!(steps[*place], StepSpace::Distil(_)));
+    after.any(|place| {
+        let mut before = steps[..place].iter();
+        match &steps[place] {
+            StepSpace::FineTune(space) => {
+                let mut prunings = before.filter_map(StepSpace::pruning).peekable();
+                // Prunings of nothing leave it out.
+                lasts(&space.epochs) && (prunings.peek().is_none() || prunings.any(may_remove))
+            }
+            StepSpace::QuantizeAwareTrain(space) => {
+                let quantizes = |step: &StepSpace| match step {
+                    StepSpace::Quantize(space) => space.precision.contains(&Precision::Int8),
+                    StepSpace::Distil(_)
+                    | StepSpace::Prune(_)
+                    | StepSpace::FineTune(_)
+                    | StepSpace::Cluster(_)
+                    | StepSpace::QuantizeAwareTrain(_) => false,
+                };
+                lasts(&space.epochs) && before.any(quantizes)
+            }
+            StepSpace::Prune(space) => {
+                let between = space.rounds.iter().any(|rounds| *rounds > 1)
+                    || space.rewind.iter().any(|rewind| !rewind.is_none());
+                between && lasts(&space.epochs) && may_remove(space)
+            }
+            StepSpace::Distil(_) | StepSpace::Cluster(_) | StepSpace::Quantize(_) => false,
         }
-        StepSpace::Distil(_) | StepSpace::Cluster(_) | StepSpace::Quantize(_) => false,
     })
 }
 
-/// Whether a training learns from what a step `distil` at this place says: the first training of
-/// the network, if no step stands before it, or one of the steps after it up to the next `distil`.
-fn learns_from(at: usize, steps: &[Step], network: &impl Outline) -> bool {
-    let first = if matches!(steps.get(at), Some(Step::Distil(_))) { at + 1 } else { at };
-    let after = (first..steps.len()).take_while(|at| !matches!(steps[*at], Step::Distil(_)));
-    let mut trains = after.map(|at| match &steps[at] {
+fn may_remove(space: &PruneSpace) -> bool {
+    !space.at_most.is_empty() || space.share.iter().any(|share| *share > 0.0)
+}
+
+/// Whether a training learns from what a step `distil` says that has so many steps before it: the
+/// first training of the network, if there are none, or one of the steps from `after` on, up to the
+/// next `distil`.
+fn learns_from(at: usize, steps: &[Step], after: usize, network: &impl Outline) -> bool {
+    let mut places =
+        (after..steps.len()).take_while(|place| !matches!(steps[*place], Step::Distil(_)));
+    let trains = |place: usize| match &steps[place] {
         Step::Prune(pruning) => {
             removes(&pruning.amount, network) && pruning.trainings() > 0 && pruning.epochs > 0
         }
         Step::FineTune(tuning) => {
-            tuning.epochs != Some(0) && !follows_nothing(&steps[..at], network)
+            tuning.epochs != Some(0) && !follows_nothing(&steps[..place], network)
         }
         Step::QuantizeAwareTrain(tuning) => tuning.epochs != Some(0),
         Step::Distil(_) | Step::Cluster(_) | Step::Quantize(_) => false,
-    });
-    (at == 0 && network.is_trained()) || trains.any(|trains| trains)
+    };
+    (at == 0 && network.is_trained()) || places.any(trains)
 }
 
 impl FineTuneSpace {

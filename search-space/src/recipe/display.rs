@@ -10,10 +10,11 @@ use super::{
 impl fmt::Display for Recipe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.precision().name())?;
-        self.steps.iter().try_for_each(|step| match step {
+        let shown = |(place, step): (usize, &Step)| match step {
             Step::Prune(pruning) if !pruning.amount.is_nothing() => write!(f, " {pruning}"),
             Step::Cluster(Clustering { clusters }) => write!(f, " cluster {clusters}"),
             Step::Quantize(quantizing) => quantizing.fmt(f),
+            Step::FineTune(_) if self.leaves_out(place) => Ok(()),
             Step::FineTune(FineTuning { epochs, shrink, shrink_by, .. }) => {
                 if let Some(epochs) = epochs {
                     write!(f, " tune {epochs}")?;
@@ -26,7 +27,8 @@ impl fmt::Display for Recipe {
                 if *normalize { f.write_str(" normalized") } else { Ok(()) }
             }
             Step::Prune(_) | Step::Distil(_) => Ok(()),
-        })?;
+        };
+        self.steps.iter().enumerate().try_for_each(shown)?;
         self.steps.iter().try_for_each(|step| match step {
             Step::Distil(d) => {
                 match d.answers {
@@ -38,7 +40,11 @@ impl fmt::Display for Recipe {
                 }
                 write!(f, " {} x{}", d.features, d.feature_weight)
             }
-            _ => Ok(()),
+            Step::Prune(_)
+            | Step::FineTune(_)
+            | Step::Cluster(_)
+            | Step::Quantize(_)
+            | Step::QuantizeAwareTrain(_) => Ok(()),
         })
     }
 }

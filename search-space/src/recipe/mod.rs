@@ -91,7 +91,8 @@ pub struct Pruning {
     /// In how many rounds, at least 1. The shares after each follow the cubic schedule of
     /// Zhu & Gupta (2017).
     pub rounds: u32,
-    /// Epochs of training after each round but the last, or with `rewind` after each.
+    /// Epochs of training after each round but the last, or with `rewind` after each. A round before
+    /// anything is gone has none.
     pub epochs: u32,
     /// The numbers of channels that stay are rounded up to multiples of this. It does not matter
     /// for single weights and blocks.
@@ -271,6 +272,12 @@ impl Recipe {
             | Step::Cluster(_)
             | Step::QuantizeAwareTrain(_) => true,
         })
+    }
+
+    /// Whether the fine-tuning at this place is left out of any network, because the prunings since
+    /// the last training remove nothing.
+    pub(crate) fn leaves_out(&self, place: usize) -> bool {
+        left_out(&self.steps[..place], |pruning| !pruning.amount.is_nothing())
     }
 
     /// The steps that do something to this network, unpruned; see [`Recipe::steps_on`].
@@ -454,6 +461,22 @@ impl Features {
     pub fn is_none(&self) -> bool {
         *self == Features::None
     }
+}
+
+/// Whether a fine-tuning after these steps has nothing to make good: there are prunings since the
+/// last training, none of them `removes` anything, and there are no clusters since then either.
+fn left_out(steps: &[Step], removes: impl Fn(&Pruning) -> bool) -> bool {
+    let mut removed = None;
+    for step in steps {
+        match step {
+            Step::Prune(pruning) => removed = Some(removed == Some(true) || removes(pruning)),
+            // It is a training only if it is not left out itself.
+            Step::FineTune(_) if removed == Some(false) => {}
+            Step::FineTune(_) | Step::Cluster(_) => removed = None,
+            Step::Distil(_) | Step::Quantize(_) | Step::QuantizeAwareTrain(_) => {}
+        }
+    }
+    removed == Some(false)
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]

@@ -281,6 +281,22 @@ impl RecipeSpace {
         place.map(|place| format!("recipe.steps[{place}].importance"))
     }
 
+    /// The paths of the settings that may let the scales of batch normalisation become small.
+    pub fn scale_shrinking(&self) -> Vec<String> {
+        let RecipeSpace::Steps(steps) = self else { return Vec::new() };
+        let paths = steps.iter().enumerate().filter_map(|(place, step)| match step {
+            StepSpace::FineTune(tune) | StepSpace::QuantizeAwareTrain(tune) => {
+                let shrinks = tune.shrink.contains(&Shrink::Scales);
+                shrinks.then(|| format!("recipe.steps[{place}].shrink"))
+            }
+            StepSpace::Distil(_)
+            | StepSpace::Prune(_)
+            | StepSpace::Cluster(_)
+            | StepSpace::Quantize(_) => None,
+        });
+        paths.collect()
+    }
+
     /// The path of the setting that lets trainings go back to weights of the first one; `None` if
     /// none does.
     pub fn goes_back_to_weights(&self) -> Option<String> {
@@ -365,6 +381,18 @@ impl RecipeSpace {
 }
 
 impl StepSpace {
+    /// Its settings if it prunes.
+    pub(super) fn pruning(&self) -> Option<&PruneSpace> {
+        match self {
+            StepSpace::Prune(space) => Some(space),
+            StepSpace::Distil(_)
+            | StepSpace::FineTune(_)
+            | StepSpace::Cluster(_)
+            | StepSpace::Quantize(_)
+            | StepSpace::QuantizeAwareTrain(_) => None,
+        }
+    }
+
     /// The name of the step in study files.
     pub fn pass(&self) -> &'static str {
         match self {

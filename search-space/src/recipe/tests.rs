@@ -845,6 +845,39 @@ fn trainings_of_integers_normalise_where_channels_have_scales_of_their_own() {
     assert!(recipe(&space, &[normalize, layer]).to_string().ends_with(" qat 1"));
     assert_ne!(hash(&space, &[normalize]), hash(&space, &[]));
     assert_eq!(hash(&space, &[normalize, layer]), hash(&space, &[layer]));
+    // Where it is chosen, or clusters keep only some candidates from it, it may have no effect.
+    let layer =
+        || QuantizeSpace { granularity: vec![Granularity::Layer], ..QuantizeSpace::default() };
+    let layer = || StepSpace::Quantize(layer());
+    let learn = |normalize: &[bool]| {
+        let normalize = normalize.to_vec();
+        StepSpace::QuantizeAwareTrain(FineTuneSpace { normalize, ..tune(&[1]) })
+    };
+    let own = || StepSpace::Quantize(QuantizeSpace::default());
+    for steps in [
+        vec![layer(), learn(&[false, true])],
+        vec![own(), learn(&[true])],
+        vec![cluster(&[0, 16]), own(), learn(&[true])],
+    ] {
+        StagedSpace::new(definition(RecipeSpace::Steps(steps)), DATA).unwrap();
+    }
+    // Where no candidate could have it, it is refused.
+    let wrong = vec![layer(), learn(&[true]), learn(&[false]), learn(&[true])];
+    let wrong = definition(RecipeSpace::Steps(wrong));
+    let said: Vec<String> = StagedSpace::new(wrong.clone(), DATA)
+        .unwrap_err()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let text = "only layers with a scale for each channel are normalised, and those of steps[0] \
+                have one for the whole layer; use granularity = \"channel\" there, or leave \
+                normalize out";
+    assert_eq!(said, [1, 3].map(|step| format!("recipe.steps[{step}].normalize: {text}")));
+    StagedSpace::recorded(wrong, DATA).unwrap();
+    // Behind clusters, another scale would be no mend.
+    let clustered = vec![cluster(&[16]), layer(), learn(&[true])];
+    let errors = StagedSpace::new(definition(RecipeSpace::Steps(clustered)), DATA).unwrap_err();
+    assert_eq!(errors.iter().map(|e| &*e.field).collect::<Vec<_>>(), ["recipe.steps[2].pass"]);
     // What was hashed before anything normalised is hashed as it was.
     let plain = FineTuning::of(None);
     assert_eq!(format!("{plain:?}"), "FineTuning { epochs: None, learning_rate: None }");

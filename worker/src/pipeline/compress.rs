@@ -54,6 +54,9 @@ pub struct Passes<'a> {
     teacher: Option<Distillation>,
     /// Trainings so far.
     trainings: u32,
+    /// How many there were when the last step said what is learned of the teacher; `None` if the
+    /// first training learned that.
+    unlearned: Option<u32>,
     epochs: Epochs,
     /// Epochs of the first training.
     first: u32,
@@ -145,6 +148,7 @@ impl<'a> Passes<'a> {
             stale,
             teacher,
             trainings,
+            unlearned: None,
             epochs,
             first,
             early,
@@ -165,6 +169,9 @@ impl<'a> Passes<'a> {
         let steps = recipe.steps_on(&self.graph.clone());
         for (place, &(pass, acts)) in steps.iter().enumerate() {
             if self.is_idle(pass, acts) {
+                if let Step::Prune(pruning) = pass {
+                    self.pruned.add(pruning, false);
+                }
                 self.idle(pass).into_iter().for_each(|name| stages.idle(name));
                 continue;
             }
@@ -176,16 +183,16 @@ impl<'a> Passes<'a> {
             }
             match (pass, &mut quantized) {
                 (Step::Distil(distillation), _) => {
+                    self.say_unlearned(&mut stages);
                     self.teacher = Some(*distillation);
                     let learned = place == 0 && self.first > 0;
-                    if !learned && !self.train_before_distil(&steps[place + 1..]) {
-                        stages.idle("distil nothing: no training follows".to_owned());
-                    }
+                    self.unlearned = (!learned).then_some(self.trainings);
                 }
                 (Step::Prune(pruning), _) => {
+                    let trainings = self.trainings;
                     let removed = self.remove(pruning)?;
                     self.pruned.add(pruning, removed);
-                    if !removed {
+                    if self.trainings == trainings {
                         stages.trained_nothing();
                     }
                 }
@@ -209,6 +216,7 @@ impl<'a> Passes<'a> {
                 stages.note(&note);
             }
         }
+        self.say_unlearned(&mut stages);
         self.renew_statistics()?;
         let Self { run, graph, weights, images_seen, .. } = self;
         let (model, cost) = match &quantized {
@@ -241,16 +249,16 @@ impl<'a> Passes<'a> {
         !acts || (matches!(pass, Step::FineTune(_)) && self.pruned.leaves_out())
     }
 
-    /// The name of the stage of such a pass; `None` if its own settings switch it off.
-    fn idle(&mut self, pass: &Step) -> Option<String> {
+    /// The name of the stage of such a pass; `None` if settings of the recipe switch it off.
+    fn idle(&self, pass: &Step) -> Option<String> {
         match pass {
             Step::Prune(pruning) => {
-                self.pruned.add(pruning, false);
                 let why = unpruned(&pruning.amount, &self.graph);
                 (!pruning.amount.is_nothing()).then(|| format!("prune nothing: {why}"))
             }
             Step::FineTune(tuning) => {
-                let meant = self.pruned == Pruned::Nothing { meant: true };
+                // A training of so many epochs is meant even where a share of 0 is chosen.
+                let meant = tuning.epochs.is_some() || self.pruned == Pruned::Nothing { meant: true };
                 (meant && self.epochs_of(*tuning) > 0).then(|| LEFT_OUT.to_owned())
             }
             Step::Distil(_)
@@ -271,10 +279,11 @@ impl<'a> Passes<'a> {
         }
     }
 
-    /// Whether one of these steps trains the network before another teacher's settings count.
-    fn train_before_distil(&self, steps: &[(&Step, bool)]) -> bool {
-        let mut of_this = steps.iter().take_while(|(step, _)| !matches!(step, Step::Distil(_)));
-        of_this.any(|(step, acts)| *acts && self.trains(step))
+    /// Says of the last step `distil` that no training came after it.
+    fn say_unlearned(&mut self, stages: &mut Stages) {
+        if self.unlearned.take() == Some(self.trainings) {
+            stages.idle("distil nothing: no training follows".to_owned());
+        }
     }
 
     /// Evaluates the network between two passes. Nothing of what follows depends on it.

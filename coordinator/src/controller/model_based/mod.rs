@@ -121,14 +121,10 @@ impl ModelBased {
         self.observations.incumbents().map(|o| (o.number, &o.genotype))
     }
 
-    /// A genotype for one of the first trials. If only recipes are searched, it is one near the
-    /// recipe that its author would try first, because most random recipes ruin a network. Else it
-    /// is first one that picks the same option everywhere, and then a random one.
+    /// A genotype for one of the first trials: first one that picks the same option everywhere, and
+    /// then a random one.
     fn first_sample(&self, rng: &mut dyn Rng) -> Genotype {
         let space = self.history.space();
-        if let Some(first) = space.first_recipe() {
-            return self.near_first(first, rng);
-        }
         let open: Vec<usize> =
             space.choices().iter().map(|c| c.options.len()).filter(|n| *n > 1).collect();
         let options = open.first().copied().unwrap_or(1);
@@ -148,9 +144,11 @@ impl ModelBased {
         space.sample(rng)
     }
 
-    /// The first recipe. Once it was tried, it with the second value of one list, of each list that
-    /// counts in it once, in random order. After these, it with changes in a third of these lists.
-    /// Settings of steps that it leaves out keep their first value.
+    /// A genotype for one of the first trials where only recipes are searched. Most random recipes
+    /// ruin a network, so it is near the one that its author would try first. That one comes first.
+    /// Then come recipes that differ from it in one choice, which has its second option, in random
+    /// order, up to half of the first trials; and then recipes with changes in a third of the
+    /// choices that count in it. Settings of steps that it leaves out keep their first option.
     fn near_first(&self, first: Genotype, rng: &mut dyn Rng) -> Genotype {
         if self.history.is_fresh(&first) {
             return first;
@@ -165,16 +163,21 @@ impl ModelBased {
         };
         let seconds: Vec<Genotype> = open.map(|(place, _)| second(place)).collect();
         let fresh: Vec<&Genotype> = seconds.iter().filter(|g| self.history.is_fresh(g)).collect();
-        match fresh.len() {
-            0 => space.mutate(&first, seconds.len().div_ceil(3), rng),
-            several => fresh[rng.random_range(0..several)].clone(),
+        let tried = seconds.len() - fresh.len();
+        if fresh.is_empty() || tried >= self.initial / 2 {
+            return space.mutate(&first, seconds.len().div_ceil(3), rng);
         }
+        fresh[rng.random_range(0..fresh.len())].clone()
     }
 
     /// The cheapest of a few first genotypes, if costs can be computed and matter. So the cheap end
     /// of a front is reached with little training, and the model judges expensive candidates from
     /// there.
     fn first_cheap(&self, rng: &mut dyn Rng) -> Genotype {
+        // All recipes begin with the same network.
+        if let Some(first) = self.history.space().first_recipe() {
+            return self.near_first(first, rng);
+        }
         let arithmetic = self.arithmetic.as_ref().filter(|a| a.weighs_costs());
         let first = self.first_sample(rng);
         let Some(arithmetic) = arithmetic else { return first };

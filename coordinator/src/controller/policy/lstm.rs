@@ -69,6 +69,7 @@ impl Lstm {
         self.walk(&matrices, |choice, log_p| {
             let log_p: Vec<f32> = log_p.clone().into_data().iter::<f32>().collect();
             picked[choice] = draw(&log_p, rng.random());
+            // Choices that are not drawn yet do not count.
             let active = space.active_in_order(&genotype(&picked))[choice];
             active.then_some(picked[choice])
         });

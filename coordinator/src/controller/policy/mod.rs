@@ -123,7 +123,9 @@ fn draw(logits: &[f32], point: f64) -> u16 {
 mod tests {
     use rand::RngExt as _;
 
-    use super::super::conformance::{medium_space, rng};
+    use edgesmith_search_space::{DistilSpace, FineTuneSpace, QuantizeSpace, StepSpace};
+
+    use super::super::conformance::{medium_space, recipes_of, rng};
     use super::*;
 
     #[test]
@@ -137,6 +139,45 @@ mod tests {
         assert!((900..1100).contains(&counts[0]), "{counts:?}");
         assert_eq!(counts[2], 0);
         assert_eq!(draw(&logits, 1.0), 2, "a rest of rounding belongs to the last option");
+    }
+
+    /// Where a later choice decides whether an earlier one has an effect, which a policy that draws
+    /// one after the other cannot know.
+    #[test]
+    fn the_probabilities_of_all_draws_sum_to_one() {
+        let alpha = [0.5, 0.25, 0.0].map(|alpha| alpha.into()).to_vec();
+        let space = recipes_of(vec![
+            StepSpace::Distil(DistilSpace::of_answers(alpha, vec![2.0.into(), 4.0.into()])),
+            StepSpace::Quantize(QuantizeSpace::default()),
+            StepSpace::QuantizeAwareTrain(FineTuneSpace::plain(vec![0, 1, 2], Vec::new())),
+        ]);
+        let open = |options: &usize| *options > 1;
+        let all: Vec<usize> = space.choices().iter().map(|c| c.options.len()).collect();
+        assert_eq!(all.iter().copied().filter(open).collect::<Vec<_>>(), [3, 2, 3]);
+        for kind in [PolicySpec::Categorical, PolicySpec::Lstm] {
+            let mut policy = Policy::new(kind, &space, [3; 32]);
+            for seed in 0..20 {
+                let drawn = policy.sample(&mut rng(seed));
+                let gradient = policy.gradient(&drawn, 1.0, 0.0);
+                policy.descend(&gradient, 0.2);
+            }
+            let mut sum = 0.0;
+            for mut rest in 0..all.iter().product() {
+                let option = |options: &usize| {
+                    let option = rest % options;
+                    rest /= options;
+                    option as u16
+                };
+                let genotype = space.genotype(all.iter().map(option).collect()).unwrap();
+                let active = space.active_in_order(&genotype);
+                let mut picks = genotype.indices().iter().zip(&active);
+                // All options of a choice without effect are one draw.
+                if picks.all(|(index, active)| *active || *index == 0) {
+                    sum += policy.log_probability(&genotype).exp();
+                }
+            }
+            assert!((sum - 1.0).abs() < 1e-4, "{kind:?}: {sum}");
+        }
     }
 
     /// Genotypes of one candidate teach the same.

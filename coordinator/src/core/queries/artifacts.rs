@@ -174,3 +174,22 @@ fn add_trained(
     add(model, "the model file");
     add(weights, "the weights");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_that_make_an_artifact_again_can_be_pasted() {
+        let mend = |part| {
+            let study = "s".parse().unwrap();
+            ArtifactUse { study, part }.mend(Path::new("my data"))
+        };
+        let trial = mend(Part::Trial(TrialNumber(4), "the weights")).unwrap();
+        assert!(trial.contains("`edgesmith trial s 4 --rerun --data-dir 'my data'`"), "{trial}");
+        let teacher = mend(Part::Teacher("the weights")).unwrap();
+        assert!(teacher.contains("`edgesmith retry s --teacher --data-dir 'my data'`"), "{teacher}");
+        assert!(mend(Part::Given("the weights")).unwrap().contains("submit"));
+        assert_eq!(mend(Part::Checkpoint(TrialNumber(4))), None);
+    }
+}

@@ -128,11 +128,33 @@ impl Passes<'_> {
                 self.cut(&channels, &importance, &kept, &mut origin)?;
             }
             let mut unmet = String::new();
-            if let Some(goal) = goal {
-                let now = self.amount(goal.counted, &self.graph, &self.weights)?;
-                self.note = Some(format!(" to {}", goal.said(now)));
-                if !goal.is_met(now) {
-                    unmet = format!("; {}", goal.said(now));
+            // A share of what is counted is what goes, unless layers would lose all channels.
+            let share = match (now.amount, goal) {
+                (Amount::Network { counted, share }, None) => {
+                    counted_in(counted, &whole).map(|(_, all)| {
+                        let before = all as f64;
+                        Goal { counted, before, most: Some(((1.0 - share) * before).floor()) }
+                    })
+                }
+                (
+                    Amount::Stage { .. }
+                    | Amount::Layer { .. }
+                    | Amount::Network { .. }
+                    | Amount::Weights { .. }
+                    | Amount::TwoOfFour { .. }
+                    | Amount::Blocks { .. }
+                    | Amount::AtMost { .. },
+                    _,
+                ) => None,
+            };
+            if let Some(of) = goal.or(share) {
+                let now = self.amount(of.counted, &self.graph, &self.weights)?;
+                // A share that was reached says enough.
+                if goal.is_some() || !of.is_met(now) {
+                    self.note = Some(format!(" to {}", of.said(now)));
+                }
+                if goal.is_some() && !of.is_met(now) {
+                    unmet = format!("; {}", of.said(now));
                 }
             }
             if !removed {
@@ -228,7 +250,7 @@ impl Passes<'_> {
         Ok(())
     }
 
-    /// Sets single weights to 0; says whether any were not 0 before.
+    /// Sets single weights to 0; says whether more of them are held at 0 than before.
     fn prune_weights(&mut self, pruning: &Pruning) -> Result<bool, AttemptError> {
         let gone = |masks: &Option<Masks>| masks.as_ref().map_or(0, Masks::gone);
         let before = gone(&self.masks);

@@ -100,21 +100,73 @@ fn other_passes_that_change_nothing_say_so() {
     let all = stages(&without_biases(), &train);
     assert_eq!(all[2], "quantize-aware-train, no layers to normalize");
     assert_eq!(stages(&plain_network(), &train)[2], "quantize-aware-train");
+    let all = stages(&one_bias(), &train);
+    assert_eq!(all[2], "quantize-aware-train, 1 of 2 layers normalized");
+}
+
+/// Two convolutions, of which the first has a bias, and a linear layer.
+fn one_bias() -> (Graph, Weights) {
+    let mut b = GraphBuilder::new();
+    let image = b.input("image", Shape::new(1, &[8, 8]).unwrap()).unwrap();
+    let weight = b.parameter("one.weight", &[4, 1, 3, 3], Role::Weight).unwrap();
+    let bias = b.parameter("one.bias", &[4], Role::Bias).unwrap();
+    let one = b.node("one", Conv::dense(3, 1), &[image], &[weight, bias], Place::default());
+    let weight = b.parameter("two.weight", &[4, 4, 3, 3], Role::Weight).unwrap();
+    let two = b.node("two", Conv::dense(3, 1), &[one.unwrap()], &[weight], Place::default());
+    let pool = b.node("pool", GlobalAveragePool, &[two.unwrap()], &[], Place::default()).unwrap();
+    let weight = b.parameter("fc.weight", &[10, 4], Role::Weight).unwrap();
+    let classes = b.node("fc", Linear, &[pool], &[weight], Place::default()).unwrap();
+    let graph = b.finish(&[classes]).unwrap();
+    let weights = edgesmith_testing::random_weights(&graph, 5);
+    (graph, weights)
 }
 
 #[test]
 fn what_is_switched_off_is_not_mentioned() {
-    let steps = step("prune", "share = 0.0") + &step("fine-tune", "epochs = 1");
+    let steps = step("prune", "share = 0.0") + &step("fine-tune", "");
     assert_eq!(stages(&plain_network(), &steps), ["original"]);
+    // So many epochs were asked for.
+    let steps = step("prune", "share = 0.0") + &step("fine-tune", "epochs = 1");
+    let left_out = "fine-tune left out: nothing was pruned";
+    assert_eq!(stages(&plain_network(), &steps), ["original", left_out]);
     let steps = step("prune", "share = 0.01") + &step("fine-tune", "epochs = 0");
     assert_eq!(stages(&plain_network(), &steps).len(), 2);
 }
 
-#[test]
-fn a_teacher_without_a_training_is_said_to_teach_nothing() {
+/// A file of logits for all images.
+fn logits() -> Vec<u8> {
     let rows = 3823;
     let numbers: Vec<f32> = (0..rows * 10).map(|place| (place * 7 % 31) as f32 / 5.0).collect();
-    let file = arrays::write_npy(&NumberArray { shape: vec![rows, 10], numbers });
+    arrays::write_npy(&NumberArray { shape: vec![rows, 10], numbers })
+}
+
+/// Of 8 filters, a share of 0.07 is none in the first of two rounds, and one in the second, after
+/// which there is no training.
+#[test]
+fn rounds_that_remove_nothing_are_not_trained() {
+    let (graph, weights) = plain_network();
+    let prune = step("prune", "of = \"layer\"\nshare = 0.07\nrounds = 2\nepochs = 1");
+    let steps = format!("teacher = {{ logits = \"l.npy\" }}\n{}{prune}", step("distil", ""));
+    let (mut task, bytes) = compress(&graph, &weights, &steps);
+    let file = logits();
+    let Work::TrainTrial { soft_targets, .. } = &mut task.work else { unreachable!() };
+    *soft_targets = Some(ArtifactHash::of(&file));
+    let context = AttemptContext::offline(vec![bytes, file]);
+    let trained = match worker().execute(task, &context) {
+        Ok(Outcome::TrialTrained(trained)) => trained,
+        other => panic!("{other:?}"),
+    };
+    let stages: Vec<(&str, bool)> =
+        trained.stages.iter().map(|stage| (&*stage.pass, stage.distilled)).collect();
+    let said = "distil nothing: no training follows";
+    assert_eq!(stages, [("original", false), ("prune", false), (said, false)]);
+    let fewer = trained.stages[1].figures.get(&Metric::PARAMETERS.whole());
+    assert!(fewer < trained.stages[0].figures.get(&Metric::PARAMETERS.whole()));
+}
+
+#[test]
+fn a_teacher_without_a_training_is_said_to_teach_nothing() {
+    let file = logits();
     let stages = |steps: &str| -> Vec<String> {
         let text = study(&format!("teacher = {{ logits = \"l.npy\" }}\n{steps}"));
         let trained = learn_from(&text, file.clone()).unwrap();
@@ -131,4 +183,9 @@ fn a_teacher_without_a_training_is_said_to_teach_nothing() {
     assert_eq!(stages(&(distil.clone() + &quantize)), ["trained", "quantize"]);
     let all = stages(&(quantize + &distil + &again + &train));
     assert_eq!(all, ["trained", "quantize", said, "quantize-aware-train"]);
+    // That the pruning removes nothing is known when the channels have competed.
+    let prune = step("prune", "of = \"macs\"\nshare = 0.5\nmultiple_of = 16");
+    let all = stages(&(prune + &distil + &step("fine-tune", "epochs = 1")));
+    let kept = "prune nothing: every layer keeps its channels";
+    assert_eq!(all, ["trained", kept, "fine-tune left out: nothing was pruned", said]);
 }
