@@ -3,7 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use edgesmith_common::{Bound, DeviceClass, Figures, Metric, ScopedMetric, Target};
+use edgesmith_common::metric::ScopeKind;
+use edgesmith_common::{
+    Bound, DeviceClass, Figures, Metric, MetricNameError, ScopedMetric, Split, Target,
+};
 
 /// The name of what is lost of accuracy on the validation images: of the network's own, or of the
 /// most accurate trial's.
@@ -29,10 +32,17 @@ enum Limited {
 }
 
 impl Limit {
+    /// The device, engine and threads of a limit on what is measured there.
+    pub fn target(&self) -> Option<&Target> {
+        match &self.of {
+            Limited::AccuracyDrop => None,
+            Limited::Figure(of) => of.target(),
+        }
+    }
+
     /// The device, engine or threads that it names, unless these are those of this machine.
     pub fn elsewhere(&self) -> Option<&Target> {
-        let Limited::Figure(of) = &self.of else { return None };
-        of.target().filter(|target| **target != Target::on(DeviceClass::local()))
+        self.target().filter(|target| **target != Target::on(DeviceClass::local()))
     }
 
     /// Whether it is on what is lost of accuracy.
@@ -131,8 +141,14 @@ impl FromStr for Limit {
         // A metric of devices is measured on this one.
         let of = match Metric::named(name).filter(|metric| metric.is_per_device()) {
             Some(metric) => metric.at(Target::on(DeviceClass::local())),
-            None => name.parse::<ScopedMetric>().map_err(|error| {
-                format!("{error}; or accuracy_drop, against the network as it came")
+            None => name.parse::<ScopedMetric>().map_err(|error| match &error {
+                MetricNameError::Unknown { given } => format!(
+                    "unknown metric {given:?}; use one of {}, or {ACCURACY_DROP}",
+                    limited().join(", ")
+                ),
+                MetricNameError::NoDevice { .. }
+                | MetricNameError::NoScope { .. }
+                | MetricNameError::Target(_) => error.to_string(),
             })?,
         };
         if of.is_held_out() || !of.metric.is_searched() {
@@ -143,6 +159,16 @@ impl FromStr for Limit {
         }
         Ok(Self { of: Limited::Figure(of), bound, text })
     }
+}
+
+/// The names of what limits are on, without a device.
+fn limited() -> Vec<String> {
+    let all = Metric::ALL.iter().filter(|metric| metric.is_searched());
+    let name = |metric: &Metric| match metric.definition().scope {
+        ScopeKind::Split => metric.on(Split::Validation).to_string(),
+        ScopeKind::Whole | ScopeKind::Target => metric.name().to_owned(),
+    };
+    all.map(name).collect()
 }
 
 impl fmt::Display for Limit {
@@ -180,7 +206,18 @@ mod tests {
         }
         assert!(said("accuracy_drop>=0.1").contains("use <="));
         assert!(said("accuracy_drop<=-0.1").contains("at least 0"));
-        assert!(said("speed<=1").contains("or accuracy_drop"));
+        // Every name that is offered is one that is taken.
+        let speed = said("speed<=1");
+        let (_, offered) = speed.split_once("use one of ").unwrap();
+        let names: Vec<&str> = offered.split(", ").collect();
+        assert_eq!(names.last(), Some(&"or accuracy_drop"), "{speed}");
+        assert!(names.contains(&"latency_ms") && names.contains(&"validation_accuracy"), "{speed}");
+        for name in names {
+            let name = name.trim_start_matches("or ");
+            assert!(format!("{name}<=1").parse::<Limit>().is_ok(), "{name}");
+        }
+        let device = said("model_bytes@rpi<=3");
+        assert_eq!(device, "model_bytes is the same on every device; leave \"rpi\" out");
         assert!(said("test_accuracy>=0.9").contains("validation_accuracy"));
         assert!(said("training_seconds<=9").contains("not for limits"));
     }

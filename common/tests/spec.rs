@@ -314,6 +314,17 @@ fn each_missing_field_is_reported_once() {
         assert_eq!(found.len(), 1, "{found:#?}");
         assert!(found[0].contains(&format!("{said}: is missing")), "{found:#?}");
     }
+    // Without a space the recipe is known all the same, and so are its mistakes.
+    let (before, rest) = GOOD.split_once("[space]").unwrap();
+    let (_, after) = rest.split_once("\n\n[[obj").unwrap();
+    let text =
+        format!("{before}[[obj{after}[[recipe.steps]]\npass = \"fine-tune\"\nepochs = \"all\"\n");
+    let found = errors(&text);
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert!(found[0].contains("space: is missing; give a [space] table"), "{found:#?}");
+    assert!(found[1].contains("recipe.steps[0].epochs: is the text \"all\""), "{found:#?}");
+    let text = text.replace("\"all\"", "3");
+    assert!(one_mistake(&text, "[study]").contains("space: is missing"));
     assert!(mistake("trials = 3", "", "[budget]").contains("budget.trials: is missing"));
     assert!(mistake("width = [4, 8]\n\n[[obj", "\n[[obj", "[[space.stages]]").contains("width"));
     assert!(mistake("name = \"good\"", "", "[study]").contains("study.name: is missing"));

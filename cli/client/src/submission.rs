@@ -23,6 +23,9 @@ const MANY_MISTAKES: usize = 20;
 /// Largest size of a file of weights, bytes.
 pub const MAX_WEIGHTS: u64 = 4 << 30;
 
+/// Says of a mistake in a study what has it, such as the name of a file, and how it is told there.
+pub type Placing<'a> = &'a dyn Fn(&SpecError) -> (String, SpecError);
+
 /// Reads and checks a study file, with the networks that it names. A byte-order mark is left out.
 pub fn read_study(file: &Path) -> anyhow::Result<StudySpec> {
     read_with_networks(file).map(|(spec, _)| spec)
@@ -90,14 +93,14 @@ fn useless_logits(path: &Path, error: impl std::fmt::Display) -> anyhow::Error {
 fn read_with_networks(file: &Path) -> anyhow::Result<(StudySpec, Networks)> {
     let text = files::read_text(file, MAX_STUDY)
         .map_err(|e| invalid(format!("failed to read the study file: {e}")))?;
-    parse_with_networks(&text, (&file.display().to_string(), usize::MAX), folder(file))
+    let place = |error: &SpecError| (file.display().to_string(), error.clone());
+    parse_with_networks(&text, &place, folder(file))
 }
 
-/// Reads the networks that a study names, relative to `folder`, and checks the study, whose first
-/// lines are from what the words name.
+/// Reads the networks that a study names, relative to `folder`, and checks the study.
 fn parse_with_networks(
     text: &str,
-    words: (&str, usize),
+    placing: Placing<'_>,
     folder: &Path,
 ) -> anyhow::Result<(StudySpec, Networks)> {
     let named = StudySpec::named_models(text);
@@ -113,7 +116,7 @@ fn parse_with_networks(
         teacher: read(named.teacher, "teacher")?,
         others: others.map(other).collect::<anyhow::Result<_>>()?,
     };
-    let spec = parse(words, text, &networks)?;
+    let spec = parse(placing, text, &networks)?;
     // Only the study file says what the networks read for a pixel.
     if let (Some(network), Some(model)) = (&mut networks.space, spec.model()) {
         network.scale_inputs(&model.pixels, "space")?;
@@ -129,15 +132,11 @@ fn parse_with_networks(
             network.scale_inputs(&model.pixels, &others_table(place))?;
         }
     }
-    Ok((parse(words, text, &networks)?, networks))
+    Ok((parse(placing, text, &networks)?, networks))
 }
 
 /// Parses a study.
-fn parse(
-    (words, own): (&str, usize),
-    text: &str,
-    networks: &Networks,
-) -> anyhow::Result<StudySpec> {
+fn parse(placing: Placing<'_>, text: &str, networks: &Networks) -> anyhow::Result<StudySpec> {
     let others: Vec<_> =
         networks.others.iter().map(|other| other.as_ref().map(Other::file)).collect();
     let files = ModelFiles {
@@ -147,25 +146,38 @@ fn parse(
     };
     StudySpec::parse_with_models(text, files).map_err(|errors| {
         if is_no_toml(text, &errors) {
-            let first = &errors.listed[0];
+            let (source, first) = placing(&errors.listed[0]);
             return invalid(format!(
-                "{words} is not a study file: its first line is already not TOML ({first})"
+                "{source} is not a study file: its first line is already not TOML ({first})"
             ));
         }
-        let mut lines: Vec<String> = errors
-            .listed
-            .iter()
-            .map(|error| {
-                let line = if error.line > own { 0 } else { error.line };
-                format!("\n  {}", SpecError { line, ..error.clone() })
-            })
-            .collect();
-        if errors.more > 0 {
-            lines.push(format!("\n  and {} more", errors.more));
-        }
-        let (count, s) = (errors.count(), if errors.count() == 1 { "" } else { "s" });
-        invalid(format!("{words} has {count} mistake{s}:{}", lines.concat()))
+        invalid(told(&errors, placing))
     })
+}
+
+/// Mistakes, each below what has it.
+fn told(errors: &SpecErrors, placing: Placing<'_>) -> String {
+    let mut sources: Vec<(String, Vec<SpecError>)> = Vec::new();
+    for error in &errors.listed {
+        let (source, error) = placing(error);
+        match sources.iter_mut().find(|(known, _)| *known == source) {
+            Some((_, mistakes)) => mistakes.push(error),
+            None => sources.push((source, vec![error])),
+        }
+    }
+    let alone = sources.len() == 1;
+    let texts = sources.iter().map(|(source, mistakes)| {
+        // Whose the others are is not known.
+        let count = if alone { errors.count() } else { mistakes.len() };
+        let s = if count == 1 { "" } else { "s" };
+        let lines: Vec<String> = mistakes.iter().map(|mistake| format!("\n  {mistake}")).collect();
+        format!("{source} has {count} mistake{s}:{}", lines.concat())
+    });
+    let mut text = texts.collect::<Vec<_>>().join("\n");
+    if errors.more > 0 {
+        text.push_str(&format!("\n  and {} more", errors.more));
+    }
+    text
 }
 
 /// The folder that paths in a study file are relative to.
@@ -199,12 +211,11 @@ impl Submission {
         Self::of(spec, networks, folder(file))
     }
 
-    /// The same of a study that is not in a file of its own. `words` name what its first `lines`
-    /// are from in messages; the others have no lines that a user knows. Paths are relative to the
-    /// current folder.
-    pub fn parse(text: &str, words: &str, lines: usize) -> anyhow::Result<Self> {
+    /// The same of a study that is not in a file of its own, whose mistakes are told as
+    /// `placing` says. Paths are relative to the current folder.
+    pub fn parse(text: &str, placing: Placing<'_>) -> anyhow::Result<Self> {
         let folder = Path::new("");
-        let (spec, networks) = parse_with_networks(text, (words, lines), folder)?;
+        let (spec, networks) = parse_with_networks(text, placing, folder)?;
         Self::of(spec, networks, folder)
     }
 
@@ -329,6 +340,30 @@ mod tests {
         // One mistake in the first line of a study is listed as always.
         let study = said(&format!("[study\n{}", "seed = 1\n".repeat(50)));
         assert!(study.contains("mistake") && study.contains("\n  line 1: "), "{study}");
+    }
+
+    #[test]
+    fn mistakes_stand_below_what_has_them() {
+        let error = |line: usize, field: &str| {
+            let (field, message) = (field.to_owned(), "is wrong".to_owned());
+            SpecError { line, field, message }
+        };
+        let place = |error: &SpecError| match error.line {
+            0 => ("the command line".to_owned(), error.clone()),
+            _ => ("r.toml".to_owned(), error.clone()),
+        };
+        let listed = vec![error(0, "--mean"), error(3, "a"), error(0, "--std"), error(4, "")];
+        let several = SpecErrors { listed: listed.clone(), more: 0 };
+        let said = "the command line has 2 mistakes:\n  --mean: is wrong\n  --std: is wrong\n\
+                    r.toml has 2 mistakes:\n  line 3: a: is wrong\n  line 4: is wrong";
+        assert_eq!(told(&several, &place), said);
+        let many = SpecErrors { listed, more: 7 };
+        assert_eq!(told(&many, &place), format!("{said}\n  and 7 more"));
+        let alone = SpecErrors { listed: vec![error(3, "a")], more: 0 };
+        assert_eq!(told(&alone, &place), "r.toml has 1 mistake:\n  line 3: a: is wrong");
+        let more = SpecErrors { more: 7, ..alone };
+        let said = "r.toml has 8 mistakes:\n  line 3: a: is wrong\n  and 7 more";
+        assert_eq!(told(&more, &place), said);
     }
 
     #[test]

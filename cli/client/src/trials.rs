@@ -69,7 +69,8 @@ impl Coordinator {
             let v1::ImportTrialsResponse { imported, known } = if total.imported > 0 {
                 let done = total.imported;
                 let answer = answer.with_context(|| {
-                    format!("{done} trials were imported, and then the import failed")
+                    let trials = if done == 1 { "trial was" } else { "trials were" };
+                    format!("{done} {trials} imported, and then the import failed")
                 });
                 answer?
             } else {

@@ -78,15 +78,20 @@ pub async fn remove(coordinator: &Coordinator, study: &str) -> Result<String, to
 /// The text about a removed study that had this status.
 fn removed(status: &v1::StudyStatus) -> String {
     let trials = finished(status) + status.running + status.waiting;
+    let trials = match (trials, status.complete) {
+        (1, 0) => "its 1 trial, which was not complete".to_owned(),
+        (1, _) => "its 1 trial, which was complete".to_owned(),
+        (trials, complete) => format!("its {trials} trials, {complete} of them complete"),
+    };
     let imported = match status.imported {
         0 => String::new(),
+        1 => ", and 1 imported one".to_owned(),
         imported => format!(", and {imported} imported ones"),
     };
     format!(
-        "removed study {}, which was {}, with its {trials} trials, {} of them complete{imported}",
+        "removed study {}, which was {}, with {trials}{imported}",
         status.name,
-        state_name(status.state()),
-        status.complete
+        state_name(status.state())
     )
 }
 
@@ -127,5 +132,11 @@ mod tests {
         assert_eq!(removed(&status), text);
         let status = v1::StudyStatus { imported: 8, ..status };
         assert!(removed(&status).ends_with("complete, and 8 imported ones"));
+        let mut one = v1::StudyStatus { waiting: 1, imported: 1, ..Default::default() };
+        let said = removed(&one);
+        let end = "with its 1 trial, which was not complete, and 1 imported one";
+        assert!(said.ends_with(end), "{said}");
+        (one.waiting, one.complete, one.imported) = (0, 1, 0);
+        assert!(removed(&one).ends_with("with its 1 trial, which was complete"));
     }
 }

@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::model::{Opened, PixelArgs, Pixels, Reading};
-use crate::output::json;
+use crate::output::{counted, json};
 
 /// Arguments: the network, and the data.
 #[derive(Debug, clap::Args)]
@@ -128,8 +128,9 @@ pub fn evaluate(
     if channels != shape.channels as usize {
         let given = shape.channels;
         return Err(invalid(format!(
-            "{} reads pictures of {channels} channels, but the data have {given}",
-            opened.words
+            "{} reads pictures of {}, but the data have {given}",
+            opened.words,
+            counted(channels, "channel")
         )));
     }
     let names = class_names(&work.data.source, root)?;
@@ -190,7 +191,7 @@ struct Evaluated {
 
 impl Output for Evaluated {
     fn table(&self) -> String {
-        let mut text = format!("{} on {} images\n", self.words, self.images);
+        let mut text = format!("{} on {}\n", self.words, counted(self.images, "image"));
         for (of, value) in self.figures.iter() {
             text.push_str(&format!("{:<24}{value:.4}\n", of.to_string()));
         }

@@ -120,14 +120,27 @@ async fn stored(study: &str, network: StoredName, args: &Args) -> anyhow::Result
         ExportFormat::OnnxInt8 => {
             let model = stored.measured()?;
             if !model.has_integers() {
+                let is_fp32 = no_integers(&words, &model);
                 return Err(invalid(format!(
-                    "{words} is fp32; export it with --format onnx, or choose an int8 trial"
+                    "{is_fp32}; export it with --format onnx, or choose an int8 trial"
                 )));
             }
             onnx::of_study(&lifted(&model)?, &metadata)
         }
     };
     Ok(Exported { bytes, class_names })
+}
+
+/// Why a model without integers makes no int8 file. Its arithmetic is fp32, even if its weights are
+/// levels.
+fn no_integers(words: &str, model: &Model) -> String {
+    if model.runs_by_reference() {
+        format!("the arithmetic of {words} is fp32 (its values are rounded to levels)")
+    } else if model.is_quantized() {
+        format!("the arithmetic of {words} is fp32 (its weights are held in levels)")
+    } else {
+        format!("{words} is fp32")
+    }
 }
 
 /// Which network is meant.
@@ -193,7 +206,37 @@ fn names_document(name: &ModelName, class_names: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use edgesmith_edge_runtime as edge;
+
     use super::*;
+
+    #[test]
+    fn a_file_without_integers_is_called_fp32_only_if_it_is() {
+        let said = |layer: edge::Layer| {
+            let inputs = vec![edge::ValueId(0)];
+            let model = Model {
+                inputs: Vec::new(),
+                nodes: vec![edge::Node { inputs, layer, output: edge::Element::Fp32 }],
+                outputs: Vec::new(),
+                rounding: edge::Rounding::Once,
+                notes: edge::Notes::default(),
+            };
+            no_integers("net.edge", &model)
+        };
+        assert_eq!(said(edge::Map { function: edge::Function::Tanh }.into()), "net.edge is fp32");
+        let weight = vec![1_i16, -2];
+        let linear = edge::Linear { in_features: 2, out_features: 1, weight, bias: vec![0.5] };
+        let leveled = edge::Leveled {
+            layer: edge::LeveledLayer::Linear(linear),
+            bits: 8,
+            scales: vec![0.1],
+            zero_points: vec![3],
+        };
+        let text = "the arithmetic of net.edge is fp32 (its weights are held in levels)";
+        assert_eq!(said(leveled.into()), text);
+        let round = edge::Round { scale: 1.0, zero_point: 0, last: 65535 };
+        assert!(said(round.into()).ends_with("is fp32 (its values are rounded to levels)"));
+    }
 
     #[test]
     fn only_a_pipe_gets_a_binary_file() {

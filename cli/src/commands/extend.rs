@@ -5,6 +5,7 @@ use edgesmith_console::{number, print_text};
 use edgesmith_proto::v1;
 
 use crate::commands::status::{now, warn_if_stopped};
+use crate::output::counted;
 
 /// Arguments: the study and its new limits.
 #[derive(Debug, clap::Args)]
@@ -44,10 +45,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
 /// A study with its budget in words.
 pub fn describe(status: &v1::StudyStatus, coordinator_runs: bool) -> String {
-    let hours = status.budget_hours.map(|hours| format!(" and {hours} hours"));
+    let hours = status.budget_hours.map(|hours| format!(" and {}", counted(hours, "hour")));
     let (name, state) = (&status.name, now(status, coordinator_runs));
-    let (trials, hours) = (status.budget_trials, hours.unwrap_or_default());
-    format!("{name} is {state} with a budget of {trials} trials{hours}")
+    let (trials, hours) = (counted(status.budget_trials, "trial"), hours.unwrap_or_default());
+    format!("{name} is {state} with a budget of {trials}{hours}")
 }
 
 #[cfg(test)]

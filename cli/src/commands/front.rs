@@ -16,11 +16,10 @@ use serde::Serialize;
 
 use crate::commands::cover;
 use crate::commands::status::constraint;
-use crate::output::TrialRow;
 use crate::output::columns::{Columns, noisy_legend, right};
-use crate::output::json;
 use crate::output::marks::Marks;
 use crate::output::scatter::{self, Point};
+use crate::output::{TrialRow, counted, json};
 
 /// Arguments: which front, and which part of it.
 #[derive(Debug, clap::Args)]
@@ -122,8 +121,10 @@ pub async fn print_summary(coordinator: &Coordinator, study: &str) -> anyhow::Re
     };
     let complete = all.iter().filter(|t| t.values.is_some()).count();
     let mut text = format!(
-        "\nPareto front of {study}: {} of {complete} candidates are beaten by no other\n\n",
-        front.len()
+        "\nPareto front of {study}: {} of {} {} beaten by no other\n\n",
+        front.len(),
+        counted(complete, "candidate"),
+        if front.len() == 1 { "is" } else { "are" }
     );
     let marks = Marks::new(&front, &spec, None);
     text.push_str(&front_table(&front, &marks, &columns(&spec, &front), &references));

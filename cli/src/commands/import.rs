@@ -13,6 +13,7 @@ use edgesmith_search_space::Genotype;
 use serde::Deserialize;
 
 use crate::commands::submit::left_out_in_words;
+use crate::output::counted;
 use crate::output::json::{CHOICE_COLUMN, VERSION};
 
 /// Arguments: the study and the file.
@@ -47,9 +48,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         }));
     }
     let v1::ImportTrialsResponse { imported, known } = coordinator.import(&args.study, fit).await?;
-    let mut text = format!("imported {imported} trials into {}", args.study);
+    let mut text = format!("imported {} into {}", counted(imported, "trial"), args.study);
     if known > 0 {
-        text.push_str(&format!("; {known} were already in the study"));
+        let were = if known == 1 { "was" } else { "were" };
+        text.push_str(&format!("; {known} {were} already in the study"));
     }
     let mut by_reason: BTreeMap<&str, u32> = BTreeMap::new();
     left_out.iter().for_each(|of| *by_reason.entry(&of.reason).or_default() += 1);

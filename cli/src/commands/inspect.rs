@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::model::{Computed, Opened, Port, Reading};
-use crate::output::json;
+use crate::output::{counted, json};
 
 /// Most letters of a layer's name in the table.
 const MAX_NAME: usize = 40;
@@ -134,7 +134,7 @@ impl Inspection {
         let count = self.opened.model.as_ref().ok()?.notes.tests.len();
         match &self.tests {
             None if count == 0 => None,
-            None => Some(format!("{count} test vectors, not run (--check)")),
+            None => Some(format!("{}, not run (--check)", counted(count, "test vector"))),
             Some(results) => Some(said(results)),
         }
     }
@@ -209,8 +209,10 @@ impl Output for Inspection {
         }
         if let Some(model) = model.as_ref().ok().filter(|model| model.has_integers()) {
             let Computed { integers, fp32, conversions } = Computed::of(model);
-            let layers = format!("{integers} layers in integers, {fp32} in fp32");
-            say("engine", format!("{layers}, {conversions} that convert"));
+            let (layers, s) = (counted(integers, "layer"), if conversions == 1 { "s" } else { "" });
+            let text =
+                format!("{layers} in integers, {fp32} in fp32, {conversions} that convert{s}");
+            say("engine", text);
         }
         if model.as_ref().is_ok_and(Model::runs_by_reference) {
             say("engine", "by reference: fp32, with values rounded to levels".to_owned());
@@ -391,11 +393,15 @@ fn said(results: &[TestResult]) -> String {
         (!result.passes()).then_some(text)
     };
     let differ: Vec<String> = results.iter().enumerate().filter_map(differs).collect();
+    if let ([_], []) = (results, &differ[..]) {
+        return "its 1 test vector passes".to_owned();
+    }
     let count = results.len();
     if differ.is_empty() {
         return format!("all {count} test vectors pass");
     }
-    format!("{} of {count} test vectors differ: number {}", differ.len(), differ.join(", "))
+    let (vectors, s) = (counted(count, "test vector"), if differ.len() == 1 { "s" } else { "" });
+    format!("{} of {vectors} differ{s}: number {}", differ.len(), differ.join(", "))
 }
 
 /// `0.485, 0.456`
@@ -518,6 +524,9 @@ mod tests {
     fn test_vectors_that_differ_are_numbered() {
         let result = |difference| TestResult { difference, tolerance: 0.5 };
         assert_eq!(said(&[result(0.0), result(0.5)]), "all 2 test vectors pass");
+        assert_eq!(said(&[result(0.0)]), "its 1 test vector passes");
+        let one = "1 of 2 test vectors differs: number 1 by 0.75 (0.5 allowed)";
+        assert_eq!(said(&[result(0.75), result(0.0)]), one);
         assert_eq!(
             said(&[result(0.0), result(0.75), result(f32::NAN)]),
             "2 of 3 test vectors differ: number 2 by 0.75 (0.5 allowed), 3 by NaN (0.5 allowed)"

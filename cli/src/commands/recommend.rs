@@ -1,6 +1,7 @@
 //! `edgesmith recommend`: which trial of a study serves a need, and why, from the study's own
 //! measurements. Trials that break a constraint of the study are left out. It searches nothing.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::str::FromStr;
 
@@ -14,7 +15,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::limits::Limit;
-use crate::output::json;
+use crate::output::{counted, json};
 
 /// How far below the most accurate trial the others may be, if no limit says it.
 const USUAL_DROP: &str = "accuracy_drop<=0.01";
@@ -93,19 +94,14 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (_, spec) = coordinator.study(&args.study).await?;
     let rows = coordinator.trials(&args.study).await?.into_iter();
     let rows = rows.map(|trial| TrialRow::new(trial, &spec)).collect::<anyhow::Result<Vec<_>>>()?;
-    let complete = rows.into_iter().filter(|row| {
-        row.state == TrialState::Complete
-            && row.values.as_ref().is_some_and(|values| meets(&spec.constraints, values.figures()))
-    });
+    let complete = rows.into_iter().filter(|row| row.state == TrialState::Complete);
     let trials = complete.filter_map(|row| {
         let figures = row.values.as_ref()?.figures().clone();
         Some(Known { number: row.number, recipe: row.recipe(), figures })
     });
-    let Args { study, need, mut limits, .. } = args;
-    if need != Need::Accuracy && !limits.iter().any(Limit::is_of_accuracy_drop) {
-        limits.push(USUAL_DROP.parse().expect("a limit"));
-    }
-    let recommended = Recommendation::of(study, trials.collect(), need, limits);
+    let Args { study, need, limits, .. } = args;
+    let constraints = spec.constraints.clone();
+    let recommended = Recommendation::of(study, trials.collect(), constraints, need, limits);
     print(&recommended, args.format)
 }
 
@@ -117,7 +113,7 @@ fn meets(constraints: &[Constraint], figures: &Figures) -> bool {
     })
 }
 
-/// A complete trial that meets the constraints of its study.
+/// A complete trial.
 struct Known {
     number: u32,
     recipe: String,
@@ -129,16 +125,31 @@ struct Recommendation {
     study: String,
     need: Need,
     limits: Vec<Limit>,
+    /// Whether the last limit is [`USUAL_DROP`], because no other one was given.
+    usual: bool,
+    /// What the study demands.
+    constraints: Vec<Constraint>,
+    /// All complete ones.
     trials: Vec<Known>,
-    /// The accuracy of the most accurate trial.
+    /// The accuracy of the most accurate trial that meets the constraints, or of all if none does.
     most_accurate: f64,
 }
 
 impl Recommendation {
-    fn of(study: String, trials: Vec<Known>, need: Need, limits: Vec<Limit>) -> Self {
-        let accuracies = trials.iter().filter_map(|trial| trial.figures.validation_accuracy());
-        let most_accurate = accuracies.fold(0.0, f64::max);
-        Self { study, need, limits, trials, most_accurate }
+    fn of(
+        study: String,
+        trials: Vec<Known>,
+        constraints: Vec<Constraint>,
+        need: Need,
+        mut limits: Vec<Limit>,
+    ) -> Self {
+        let usual = need != Need::Accuracy && !limits.iter().any(Limit::is_of_accuracy_drop);
+        if usual {
+            limits.push(USUAL_DROP.parse().expect("a limit"));
+        }
+        let within = trials.iter().filter(|trial| meets(&constraints, &trial.figures));
+        let most_accurate = highest(within).or_else(|| highest(trials.iter())).unwrap_or(0.0);
+        Self { study, need, limits, usual, constraints, trials, most_accurate }
     }
 
     fn keeps(&self, limit: &Limit, trial: &Known) -> bool {
@@ -152,6 +163,7 @@ impl Recommendation {
         let within = self
             .trials
             .iter()
+            .filter(|trial| meets(&self.constraints, &trial.figures))
             .filter(|trial| self.limits.iter().all(|limit| self.keeps(limit, trial)))
             .filter(|trial| self.need.cost(&trial.figures).is_some());
         let mut ranked: Vec<&Known> = within.collect();
@@ -169,21 +181,83 @@ impl Recommendation {
         ranked
     }
 
-    /// Why no trial serves the need: what each limit leaves.
-    fn why_none(&self) -> String {
-        let metric = self.need.metric();
-        let mut text = format!(
-            "none of the {} complete trials of {} that meet its constraints keeps all limits and has \
-             {metric}\n",
-            self.trials.len(),
-            self.study
-        );
-        for limit in &self.limits {
-            let keep = self.trials.iter().filter(|trial| self.keeps(limit, trial)).count();
-            let _ = writeln!(text, "{limit}: kept by {keep}");
+    /// The limits in words.
+    fn limits_in_words(&self) -> Vec<String> {
+        let mut words: Vec<String> = self.limits.iter().map(Limit::to_string).collect();
+        if let Some(last) = words.last_mut().filter(|_| self.usual) {
+            last.push_str(" (the default)");
         }
-        text
+        words
     }
+
+    /// How many complete trials keep a limit alone.
+    fn kept_by(&self, limit: &Limit) -> usize {
+        self.trials.iter().filter(|trial| self.keeps(limit, trial)).count()
+    }
+
+    /// Why no trial serves the need: how many of all complete trials each constraint of the study
+    /// and each limit leaves.
+    fn why_none(&self) -> String {
+        let complete = self.trials.len();
+        if complete == 0 {
+            return format!("{} has no complete trials\n", self.study);
+        }
+        let metric = self.need.metric();
+        let mut demands = Vec::new();
+        if !self.constraints.is_empty() {
+            demands.push("meets its constraints".to_owned());
+        }
+        if !self.limits.is_empty() {
+            demands.push("keeps all limits".to_owned());
+        }
+        let has = format!("has {metric}");
+        let demands = match &demands[..] {
+            [] => has,
+            demands => format!("{} and {has}", demands.join(", ")),
+        };
+        let all = counted(complete, "complete trial");
+        let mut text = format!("{} has {all}; none {demands}\n", self.study);
+        for constraint in &self.constraints {
+            let figures = self.trials.iter().map(|trial| trial.figures.get(&constraint.of));
+            let known: Vec<f64> = figures.flatten().collect();
+            let holds = |value: &&f64| constraint.bound.violation(**value) == 0.0;
+            let met = known.iter().filter(holds).count();
+            let unknown = match complete - known.len() {
+                0 => String::new(),
+                unknown => format!(", not measured in {unknown}"),
+            };
+            let _ = writeln!(text, "constraint {constraint}: met by {met}{unknown}");
+        }
+        for (limit, words) in self.limits.iter().zip(self.limits_in_words()) {
+            let _ = writeln!(text, "{words}: kept by {}", self.kept_by(limit));
+        }
+        text + &self.not_timed()
+    }
+
+    /// The devices that are asked for and that no complete trial was timed on.
+    fn not_timed(&self) -> String {
+        let metric = self.need.metric();
+        let asked = metric.target().into_iter().chain(self.limits.iter().filter_map(Limit::target));
+        let timed: BTreeSet<&Target> = self
+            .trials
+            .iter()
+            .flat_map(|trial| trial.figures.latencies())
+            .map(|(target, _)| target)
+            .collect();
+        let missing: BTreeSet<&Target> = asked.filter(|target| !timed.contains(target)).collect();
+        let known: Vec<String> = timed.iter().map(ToString::to_string).collect();
+        let known = match &known[..] {
+            [] => "no latencies are known".to_owned(),
+            known => format!("latencies are known on {}", known.join(", ")),
+        };
+        let line = |target: &&Target| format!("no complete trial was timed on {target}; {known}\n");
+        missing.iter().map(line).collect()
+    }
+}
+
+/// The accuracy of the most accurate of these trials.
+fn highest<'a>(trials: impl Iterator<Item = &'a Known>) -> Option<f64> {
+    trials.filter_map(|trial| trial.figures.validation_accuracy()).reduce(f64::max)
 }
 
 /// Figures of a trial in one line.
@@ -207,7 +281,7 @@ impl Output for Recommendation {
     fn table(&self) -> String {
         let ranked = self.ranked();
         let Some(best) = ranked.first() else { return self.why_none() };
-        let limits: Vec<String> = self.limits.iter().map(Limit::to_string).collect();
+        let limits = self.limits_in_words();
         let within = if limits.is_empty() {
             String::new()
         } else {
@@ -250,10 +324,7 @@ impl Output for Recommendation {
         let limits: Vec<Value> = self
             .limits
             .iter()
-            .map(|limit| {
-                let kept = self.trials.iter().filter(|known| self.keeps(limit, known)).count();
-                json!({ "limit": limit.to_string(), "kept_by": kept })
-            })
+            .map(|limit| json!({ "limit": limit.to_string(), "kept_by": self.kept_by(limit) }))
             .collect();
         json!({
             "version": json::VERSION, "study": self.study, "by": self.need.metric().to_string(),
@@ -265,9 +336,20 @@ impl Output for Recommendation {
 
 #[cfg(test)]
 mod tests {
+    use edgesmith_common::Bound;
+
     use super::*;
 
     fn recommendation(need: &str, limits: &[&str]) -> Recommendation {
+        constrained(&[], need, limits)
+    }
+
+    /// Of a study whose constraints are maxima.
+    fn constrained(maxima: &[(Metric, f64)], need: &str, limits: &[&str]) -> Recommendation {
+        let constraints = maxima.iter().map(|&(metric, limit)| {
+            let of = metric.whole();
+            Constraint { of, bound: Bound::Max(limit), scale: None }
+        });
         let known = |number, accuracy, bytes, ms| {
             let figures = Figures::new()
                 .with(ScopedMetric::VALIDATION_ACCURACY, accuracy)
@@ -281,7 +363,8 @@ mod tests {
             known(3, 0.8, 100.0, 1.0),
         ];
         let limits = limits.iter().map(|limit| limit.parse().unwrap()).collect();
-        Recommendation::of("s".to_owned(), trials, need.parse().unwrap(), limits)
+        let need = need.parse().unwrap();
+        Recommendation::of("s".to_owned(), trials, constraints.collect(), need, limits)
     }
 
     fn best(need: &str, limits: &[&str]) -> Option<u32> {
@@ -292,8 +375,8 @@ mod tests {
     fn the_need_decides_within_the_limits() {
         assert_eq!(best("accuracy", &[]), Some(1));
         assert_eq!(best("accuracy", &["model_bytes<=500"]), Some(2));
-        assert_eq!(best("smallest", &["accuracy_drop<=0.01"]), Some(2));
-        assert_eq!(best("smallest", &[]), Some(3));
+        assert_eq!(best("smallest", &["accuracy_drop<=0.2"]), Some(3));
+        assert_eq!(best("smallest", &[]), Some(2));
         assert_eq!(best("fastest@rpi4", &["accuracy_drop<=0.01"]), Some(1));
         // It was not measured here.
         assert_eq!(best("fastest", &[]), None);
@@ -310,7 +393,49 @@ mod tests {
         );
         assert!(text.contains("The next one is trial 1"), "{text}");
         assert!(text.contains("edgesmith export s/2 --format edge -o s-2.edge"), "{text}");
+        let text = recommendation("smallest", &[]).table();
+        assert!(text.contains("2 trials within accuracy_drop<=0.01 (the default).\n"), "{text}");
+    }
+
+    #[test]
+    fn trials_that_break_a_constraint_are_not_recommended() {
+        let small = constrained(&[(Metric::MODEL_BYTES, 500.0)], "accuracy", &[]);
+        let ranked: Vec<u32> = small.ranked().iter().map(|known| known.number).collect();
+        assert_eq!(ranked, [2, 3]);
+        // A drop is from the most accurate of those that are left, and other trials count, too.
+        let need = ["accuracy_drop<=0", "model_bytes<=400"];
+        let small = constrained(&[(Metric::MODEL_BYTES, 500.0)], "accuracy", &need);
+        let document = serde_json::to_value(small.json()).unwrap();
+        assert_eq!((&document["best"]["trial"], &document["trials"]), (&2.into(), &1.into()));
+        let kept = |place: usize| document["limits"][place]["kept_by"].clone();
+        assert_eq!([kept(0), kept(1)], [Value::from(2), Value::from(2)]);
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_counted_over_all_complete_trials() {
         let none = recommendation("accuracy", &["latency_ms@rpi4<=0.5"]).table();
-        assert!(none.contains("latency_ms@rpi4<=0.5: kept by 0"), "{none}");
+        let expected = "s has 3 complete trials; none keeps all limits and has \
+                        validation_accuracy\nlatency_ms@rpi4<=0.5: kept by 0\n";
+        assert_eq!(none, expected);
+        let maxima = [(Metric::MODEL_BYTES, 50.0), (Metric::MACS, 10.0)];
+        let none = constrained(&maxima, "smallest", &[]).table();
+        let expected = "s has 3 complete trials; none meets its constraints, keeps all \
+                        limits and has model_bytes\n\
+                        constraint model_bytes <= 50: met by 0\n\
+                        constraint macs <= 10: met by 0, not measured in 3\n\
+                        accuracy_drop<=0.01 (the default): kept by 2\n";
+        assert_eq!(none, expected);
+        let none = Recommendation { trials: Vec::new(), ..recommendation("accuracy", &[]) };
+        assert_eq!(none.table(), "s has no complete trials\n");
+    }
+
+    #[test]
+    fn a_device_that_nothing_was_timed_on_is_named() {
+        let text = recommendation("fastest@phone", &["latency_ms@rpi4<=3"]).table();
+        let start = "s has 3 complete trials; none keeps all limits and has \
+                     latency_ms@phone\n";
+        assert!(text.starts_with(start), "{text}");
+        let end = "no complete trial was timed on phone; latencies are known on rpi4\n";
+        assert!(text.ends_with(end) && text.matches("was timed").count() == 1, "{text}");
     }
 }

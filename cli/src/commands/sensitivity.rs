@@ -20,10 +20,12 @@ use serde_json::{Value, json};
 use crate::commands::evaluate;
 use crate::commands::inspect::shortened;
 use crate::model::{EdgeFile, FileKind, ModelName, OnnxFile, Opened, PixelArgs, Pixels, Stored};
-use crate::output::json;
+use crate::output::{counted, json, stages};
 
 /// A loss of accuracy that matters, as a share of images.
 const MATTERS: f64 = 0.005;
+/// Chance on fewer images is so wide that a great loss hides in it.
+const ENOUGH_IMAGES: usize = 100;
 
 /// Arguments: the network, the data, and what is tried.
 #[derive(Debug, clap::Args)]
@@ -163,8 +165,9 @@ impl Network {
         let (reads, given) = (self.graph.input().channels(), shape.channels);
         if reads != given {
             return Err(invalid(format!(
-                "{} reads pictures of {reads} channels, but the data have {given}",
-                self.words
+                "{} reads pictures of {}, but the data have {given}",
+                self.words,
+                counted(reads, "channel")
             )));
         }
         let names = edgesmith_data::class_names(&work.data.source, root)?;
@@ -219,6 +222,13 @@ impl Answer {
 
     /// What follows for a recipe.
     fn advice(&self) -> String {
+        let images = counted(self.images, "image");
+        if self.images < ENOUGH_IMAGES {
+            return format!(
+                "There is no advice for a recipe: on {images} a great loss may be chance. It takes \
+                 {ENOUGH_IMAGES} or more; see --images.\n"
+            );
+        }
         let quoted = |layers: Vec<&Layer>| -> String {
             let names: Vec<String> =
                 layers.iter().map(|layer| format!("{:?}", layer.name)).collect();
@@ -232,14 +242,15 @@ impl Answer {
         if fragile.is_empty() {
             let _ = writeln!(
                 text,
-                "No layer alone loses more than {points} points in integers, or than chance on so \
-                 many images: quantize all of them."
+                "No layer alone loses more than {points} points in integers, or than chance on \
+                 {images}: quantize all of them."
             );
         } else {
             let _ = writeln!(
                 text,
-                "In integers these lose more than {points} points alone, and more than chance. Try to keep them in fp32, \
-                 with\n  mixed = [{}]\nin the step that quantizes.",
+                "In integers these lose more than {points} points alone, and more than chance on \
+                 {images}. Try to keep them in fp32, with\n  mixed = [{}]\nin the step that \
+                 quantizes.",
                 quoted(fragile)
             );
         }
@@ -260,7 +271,8 @@ impl Answer {
         } else {
             let _ = writeln!(
                 text,
-                "These may lose {share} of their channels for at most {points} points each, or for no more than chance: {}.",
+                "These may lose {share} of their channels for at most {points} points each, or for \
+                 no more than chance on {images}: {}.",
                 quoted(robust)
             );
         }
@@ -271,10 +283,9 @@ impl Answer {
 impl Output for Answer {
     fn table(&self) -> String {
         let mut text = format!(
-            "{} on {} validation images: {} in fp32. Each layer is changed alone, and nothing is \
-             trained.\n\n",
+            "{} on {}: {} in fp32. Each layer is changed alone, and nothing is trained.\n\n",
             self.words,
-            self.images,
+            counted(self.images, "validation image"),
             table::percent(self.found.accuracy)
         );
         let columns = [
@@ -289,7 +300,7 @@ impl Output for Answer {
             ("changed", Align::Right),
             ("noise, dB", Align::Right),
         ];
-        let points = |effect: &Effect| format!("{:+.2} points", -100.0 * self.lost(effect));
+        let points = |effect: &Effect| stages::points(-self.lost(effect));
         let noise = |effect: &Effect| format!("{:.1}", effect.signal_to_noise_db);
         let rows: Vec<Vec<String>> = self
             .worst_first()
@@ -381,11 +392,20 @@ mod tests {
         assert!(rows[0].contains("-10.00 points") && rows[0].contains("4 of 8"), "{text}");
         assert!(text.contains("mixed = [\"b\"]"), "{text}");
         assert!(
-            text.contains("at most 0.5 points each, or for no more than chance: \"a\"."),
+            text.contains("0.5 points each, or for no more than chance on 100 images: \"a\"."),
             "{text}"
         );
         let fine = answer(&[("a", 0.9, Some(0.7))]).table();
         assert!(fine.contains("quantize all of them"), "{fine}");
         assert!(fine.contains("Every layer loses more than"), "{fine}");
+        // No change has no sign.
+        assert!(fine.contains("  0.00 points  "), "{fine}");
+    }
+
+    #[test]
+    fn there_is_no_advice_from_a_few_images() {
+        let few = Answer { images: 5, ..answer(&[("a", 0.9, Some(0.7))]) }.table();
+        assert!(few.contains("no advice for a recipe: on 5 images"), "{few}");
+        assert!(few.contains("-20.00 points") && !few.contains("quantize all of them"), "{few}");
     }
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::output::columns::cell;
 use crate::output::progress::{failed, pruned, state_name, used};
-use crate::output::{json, machines};
+use crate::output::{counted, json, machines};
 
 /// Arguments: the study.
 #[derive(Debug, clap::Args)]
@@ -85,7 +85,8 @@ fn describe(s: &v1::StudyStatus, coordinator_runs: bool) -> String {
         lines.push(format!("best       {} validation accuracy", table::percent(best)));
     }
     if let Some(hypervolume) = s.hypervolume {
-        lines.push(format!("front      {} trials, hypervolume {hypervolume:.4}", s.front_size));
+        let front = counted(s.front_size, "trial");
+        lines.push(format!("front      {front}, hypervolume {hypervolume:.4}"));
     }
     if let Some(v1::DataReport { train, validation, test, hash }) = &s.data {
         let hash = data_hash(hash).map(|hash| format!(" (hash {})", &hash[..8]));

@@ -17,6 +17,8 @@ use edgesmith_search_space::{
 use edgesmith_train::safetensors;
 use edgesmith_worker::table::{CellTable, TableError};
 
+use crate::output::counted;
+
 /// Arguments: the study file.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -32,14 +34,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let spec = read_study(&args.study)?;
     let root = args.data_root.as_deref().unwrap_or(Path::new("."));
     let files = Files::check(&spec, &args.study, root);
-    if !files.faults.is_empty() {
-        let faults: Vec<String> = files.faults.iter().map(|fault| format!("\n  {fault}")).collect();
-        let study = args.study.display();
-        return Err(invalid(format!(
-            "{study} has no mistake, but a file that it names does not fit:{}",
-            faults.concat()
-        )));
-    }
+    fits(&files, &args.study)?;
     let space = &spec.space;
     let choices: Vec<&edgesmith_search_space::Choice> =
         space.choices().iter().filter(|c| c.options.len() > 1).collect();
@@ -129,6 +124,32 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     lines.push(String::new());
     print_text(&lines.join("\n"))
+}
+
+/// Reads the files that a study names, as far as they are on this machine. `study` is where its
+/// relative paths begin, and `named` is the file that people wrote.
+///
+/// # Errors
+/// If one of them does not fit the study.
+pub fn check_files(
+    spec: &StudySpec,
+    study: &Path,
+    named: &Path,
+    root: &Path,
+) -> anyhow::Result<()> {
+    fits(&Files::check(spec, study, root), named)
+}
+
+fn fits(files: &Files, study: &Path) -> anyhow::Result<()> {
+    if files.faults.is_empty() {
+        return Ok(());
+    }
+    let faults: Vec<String> = files.faults.iter().map(|fault| format!("\n  {fault}")).collect();
+    Err(invalid(format!(
+        "{} has no mistake, but a file that it names does not fit:{}",
+        study.display(),
+        faults.concat()
+    )))
 }
 
 /// The heading of files that are not on this machine.
@@ -292,11 +313,12 @@ fn say_budget(training: &TrainingSpec, trials: u32, say: &mut impl FnMut(&str, S
         0 => String::new(),
         epochs => format!(", {epochs} where weights are inherited"),
     };
+    let (trials, epochs) = (counted(trials, "trial"), counted(*epochs, "epoch"));
     say(
         "budget",
         format!(
-            "{trials} trials of {epochs} epochs{heirs} (+{fine_tune_epochs} of fine-tuning where \
-             channels are pruned)"
+            "{trials} of {epochs}{heirs} (+{fine_tune_epochs} of fine-tuning where channels are \
+             pruned)"
         ),
     );
 }
@@ -332,7 +354,7 @@ fn say_network(work: &TrainWork, say: &mut impl FnMut(&str, String)) {
         let largest = nodes().map(|(_, node)| graph.shape(node.output));
         let shape = largest.max_by_key(|shape| shape.positions()).map(ToString::to_string);
         let shape = shape.unwrap_or_default();
-        let text = format!("{} layers at {shape}", nodes().count());
+        let text = format!("{} at {shape}", counted(nodes().count(), "layer"));
         say(&format!("  stage {}", stage + 1), text);
     }
     for (block, number) in residual_blocks(graph).iter().zip(1..) {
@@ -383,7 +405,7 @@ fn say_teacher(work: &TrainWork, say: &mut impl FnMut(&str, String)) {
 fn lookups(budget: &Budget) -> String {
     match budget.simulated_seconds {
         Some(seconds) => format!("{seconds} seconds of training according to the table"),
-        None => format!("{} trials", budget.trials),
+        None => counted(budget.trials, "trial"),
     }
 }
 

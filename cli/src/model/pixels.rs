@@ -4,6 +4,7 @@ use edgesmith_console::invalid;
 use edgesmith_data::Normalization;
 
 use super::{Opened, Port};
+use crate::output::counted;
 
 /// Options for networks that do not say it themselves.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -77,9 +78,9 @@ impl Pixels {
             return Ok(None);
         }
         if mean.len() != std.len() {
-            let (means, stds) = (mean.len(), std.len());
+            let (means, stds) = (counted(mean.len(), "number"), std.len());
             return Err(invalid(format!(
-                "--mean has {means} numbers and --std has {stds}; give one of each per channel"
+                "--mean has {means} and --std has {stds}; give one of each per channel"
             )));
         }
         if let Some(number) = std.iter().find(|std| !(std.is_finite() && **std > 0.0)) {
@@ -105,10 +106,9 @@ impl Pixels {
             && mean.len() != 1
             && mean.len() != picture.0
         {
-            let (given, channels) = (mean.len(), picture.0);
-            return Err(invalid(format!(
-                "--mean has {given} numbers, but the network reads {channels} channels"
-            )));
+            let given = counted(mean.len(), "number");
+            let channels = counted(picture.0, "channel");
+            return Err(invalid(format!("--mean has {given}, but the network reads {channels}")));
         }
         Ok(picture)
     }
@@ -167,7 +167,7 @@ mod tests {
     fn wrong_constants_are_refused() {
         let error =
             |mean: &[f32], std: &[f32]| Pixels::given(&args(mean, std)).unwrap_err().to_string();
-        assert!(error(&[0.5], &[0.5, 1.0]).contains("--mean has 1 numbers and --std has 2"));
+        assert!(error(&[0.5], &[0.5, 1.0]).contains("--mean has 1 number and --std has 2;"));
         assert!(error(&[0.5], &[0.0]).contains("above 0"));
         assert!(error(&[f32::NAN], &[1.0]).contains("finite"));
         let port = |sizes: &[usize]| Port {
@@ -181,7 +181,11 @@ mod tests {
         let one = Pixels::given(&args(&[0.25], &[0.5])).unwrap().unwrap();
         let constants = one.normalization(&port(&[3, 8, 9])).unwrap();
         assert_eq!((constants.mean, constants.std), (vec![0.25; 3], vec![0.5; 3]));
-        assert!(pixels.picture(&port(&[3, 8, 9])).unwrap_err().to_string().contains("3 channels"));
+        let error = |sizes: &[usize]| pixels.picture(&port(sizes)).unwrap_err().to_string();
+        assert!(error(&[3, 8, 9]).contains("3 channels"));
+        assert!(
+            error(&[1, 8, 9]).ends_with("--mean has 2 numbers, but the network reads 1 channel")
+        );
         let error = Pixels::Raw.picture(&port(&[13])).unwrap_err().to_string();
         assert!(error.contains(".npy"), "{error}");
     }

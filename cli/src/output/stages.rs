@@ -85,7 +85,7 @@ fn of_classes(first: &StageReport, last: &StageReport, class_names: &[String]) -
         1 => "and 1 more class lost accuracy\n".to_owned(),
         more => format!("and {more} more classes lost accuracy\n"),
     };
-    let classes = if lost.len() == 1 { "class" } else { "classes" };
+    let classes = if changes.len() == 1 { "class" } else { "classes" };
     format!(
         "\n{} of {} {classes} lost accuracy on the validation images, most of all:\n{}{more}",
         lost.len(),
@@ -94,9 +94,11 @@ fn of_classes(first: &StageReport, last: &StageReport, class_names: &[String]) -
     )
 }
 
-/// A difference of accuracies.
-fn points(difference: f64) -> String {
-    format!("{:+.2} points", difference * 100.0)
+/// A difference of accuracies. One that is 0 in these digits has no sign.
+pub fn points(difference: f64) -> String {
+    let digits = format!("{:+.2}", difference * 100.0);
+    let digits = if matches!(&*digits, "+0.00" | "-0.00") { "0.00" } else { &*digits };
+    format!("{digits} points")
 }
 
 #[cfg(test)]
@@ -146,7 +148,23 @@ bee        10  100.00 %    90.00 %  -10.00 points
         assert!(classes.contains("  quantize  ") && !classes.contains("equalize"), "{text}");
         assert!(text.ends_with("and 2 more classes lost accuracy\n"), "{text}");
         let same = [stages[0].clone(), StageReport { pass: "x".into(), ..stages[0].clone() }];
-        assert!(tables(&same, &[]).ends_with("no class lost accuracy on the validation images\n"));
+        let text = tables(&same, &[]);
+        assert!(text.ends_with("no class lost accuracy on the validation images\n"), "{text}");
+        assert!(text.contains("  0.00 points  "), "{text}");
+        // It is one class of several, or the only one.
+        let lost = |before: &[u32], after: &[u32]| {
+            let stages = [stage("trained", false, 4096.0, before), stage("x", false, 1.0, after)];
+            tables(&stages, &[])
+        };
+        assert!(lost(&[9, 9], &[9, 8]).contains("\n1 of 2 classes lost accuracy"));
+        assert!(lost(&[9], &[8]).contains("\n1 of 1 class lost accuracy"));
+    }
+
+    #[test]
+    fn no_change_has_no_sign() {
+        let said = [-0.0, 0.0, -0.00004, 0.00004, -0.0001, 0.25].map(points);
+        let none = "0.00 points";
+        assert_eq!(said, [none, none, none, none, "-0.01 points", "+25.00 points"]);
     }
 
     #[test]

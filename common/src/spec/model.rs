@@ -249,7 +249,9 @@ pub fn read_model_space(
     if path.is_some() && file.is_none() {
         not_sent(&table, m);
     }
-    let pixels = read_pixels(&mut table, Some(data.channels), true, m);
+    // Where the images have others, that is said of the network and not of its pixels, too.
+    let channels = file.and_then(image_channels).unwrap_or(data.channels);
+    let pixels = read_pixels(&mut table, Some(channels), true, m);
     let head = table.parsed("head", m).unwrap_or(Head::Kept);
     let head_span = table.span_of("head_epochs");
     let head_epochs = table.within("head_epochs", 0, (0, 100_000), m);
@@ -263,7 +265,7 @@ pub fn read_model_space(
     let train = names(&mut table, "train", m).unwrap_or_else(|| vec![Further::Trained]);
     table.finish(m);
     let recipe = read_recipe(root, &mut places, m);
-    let (path, file, pixels) = (path?, file?.clone(), pixels?);
+    let (path, file) = (path?, file?.clone());
     let (network, weights) = (file.network.clone(), *file.weights.as_bytes());
     let definition =
         ModelDefinition { network, weights, head, resolution, width, blocks, train, recipe };
@@ -274,12 +276,22 @@ pub fn read_model_space(
         ModelSpace::new(definition, data)
     };
     match space {
-        Ok(space) => sound.then_some((space, ModelSpec { path, file, pixels, head_epochs })),
+        Ok(space) => {
+            let pixels = pixels?;
+            sound.then_some((space, ModelSpec { path, file, pixels, head_epochs }))
+        }
         Err(errors) => {
             report(errors, &places, m);
             None
         }
     }
+}
+
+/// The channels of the images that a network reads; `None` if it reads something else.
+fn image_channels(file: &ModelFile) -> Option<u32> {
+    let mut inputs = file.network.inputs();
+    let shape = file.network.shape(inputs.next()?);
+    (inputs.next().is_none() && shape.space().len() == 2).then(|| shape.channels())
 }
 
 fn not_sent(table: &Table, m: &mut Mistakes) {
@@ -376,8 +388,12 @@ fn read_pixels(
         let span = table.span_of(name);
         let values: Vec<f64> = table.list(name, m)?;
         if expected.is_some_and(|channels| values.len() != channels) {
-            let text =
-                format!("has {} numbers; give one for each of {channels} channels", values.len());
+            let s = |count: usize| if count == 1 { "" } else { "s" };
+            let (count, numbers) = (values.len(), s(values.len()));
+            let text = format!(
+                "has {count} number{numbers}; give one for each of {channels} channel{}",
+                s(channels)
+            );
             m.add(&span, table.path(name), text);
         } else if let Some(wrong) = values.iter().find(|value| !sound(**value)) {
             m.refuse(&span, table.path(name), format!("{wrong} is not allowed; use {rule}"));
@@ -500,7 +516,7 @@ std = [0.2, 0.2, 0.2]
     #[test]
     fn mistakes_are_told_with_the_mend() {
         for (from, to, said) in [
-            ("mean = [0.5, 0.4, 0.3]", "mean = 0.5", "has 1 numbers; give one for each of 3"),
+            ("mean = [0.5, 0.4, 0.3]", "mean = 0.5", "has 1 number; give one for each of 3"),
             ("std = [0.2, 0.2, 0.2]", "std = [0.2, 0.0, 0.2]", "0 is not allowed; use numbers"),
             ("std = [0.2, 0.2, 0.2]", "", "say what the network reads for a pixel"),
             ("std = [0.2, 0.2, 0.2]", "pixels = \"raw\"", "leave one of them out"),
@@ -508,6 +524,11 @@ std = [0.2, 0.2, 0.2]
             ("model = \"net.onnx\"", "", "space.model"),
             ("classes = 5", "classes = 6", "it gives 5 classes, but the data have 6"),
             ("epochs = 9", "epochs = 9, inherit_epochs = 2", "not for studies on a network"),
+            (
+                "mean = [0.5, 0.4, 0.3]",
+                "mean = [0.5, 0.4]",
+                "has 2 numbers; give one for each of 3",
+            ),
             ("[space]", "[space]\nhead_epochs = 2", "add head = \"new\" or leave it out"),
             ("[space]", "[space]\nhead = \"new\"", "add [teacher] with epochs"),
             ("[space]", "[space]\nwidth = [1.5]", "1.5 is not allowed"),
@@ -517,6 +538,14 @@ std = [0.2, 0.2, 0.2]
             let error = parse(&STUDY.replacen(from, to, 1)).expect_err(to);
             assert!(error.contains(said), "{to}: {error}");
         }
+        // Images of other channels are a mistake about the network, and not about its pixels.
+        let gray = |text: &str| text.replace("classes = 5", "classes = 5, channels = 1");
+        let said = "space.model: it reads images of 3 channels, but the data have 1";
+        let error = parse(&gray(STUDY)).unwrap_err();
+        assert!(error.ends_with(said) && error.lines().count() == 1, "{error}");
+        let error =
+            parse(&gray(STUDY).replace("mean = [0.5, 0.4, 0.3]", "mean = 0.5")).unwrap_err();
+        assert!(error.contains(said) && error.contains("each of 3 channels"), "{error}");
         // There is no first training to go back to.
         let steps = "steps = [{ pass = \"prune\", share = 0.5, rewind = \"weights\" }]";
         let rewound = STUDY.replace("alpha = 0.5", steps);
@@ -582,7 +611,7 @@ std = [0.2, 0.2, 0.2]
             ("pixels = \"raw\", weights = \"w\"", "teacher.weights: the network has its own"),
             ("pixels = \"raw\", architecture = \"largest\"", "teacher.architecture: the network"),
             ("pixels = \"raw\", resolution = 9999", "9999 is out of range; use 1 to 4096"),
-            ("mean = 0.5, std = 1.0", "has 1 numbers; give one for each of 3 channels"),
+            ("mean = 0.5, std = 1.0", "has 1 number; give one for each of 3 channels"),
         ] {
             let error = parse_files(&taught(fields), &network(), Some(&network())).unwrap_err();
             assert!(error.to_string().contains(said), "{fields}: {error}");

@@ -23,7 +23,11 @@ pub fn read_space(
 ) -> Option<(NetworkSpace, Option<ModelSpec>)> {
     let mend =
         "give a [space] table with resolution, stem_width and stages, or with kind = \"model\"";
-    let mut table = root.required_table("space", mend, m)?;
+    let Some(mut table) = root.required_table("space", mend, m) else {
+        // A recipe is known without it, and its own mistakes are told.
+        read_recipe(root, &mut Places::new(), m);
+        return None;
+    };
     let known = |name: String| {
         let unknown = || format!("unknown kind {name:?}; use one of {}", KINDS.join(", "));
         if KINDS.contains(&name.as_str()) { Ok(name.clone()) } else { Err(unknown()) }

@@ -394,6 +394,17 @@ pub enum DataError {
         /// Images of the part.
         images: usize,
     },
+    /// The limit of the test part leaves no image of some class.
+    #[error(
+        "class {class} has no image among the {images} of the test part: raise data.test_limit, or \
+         leave it out"
+    )]
+    ClassNotInTest {
+        /// The class.
+        class: usize,
+        /// Images that are left.
+        images: usize,
+    },
     /// The data can be read, but they are not those that the study began with.
     #[error(
         "the data in {} differ from those that the study began with (hash {} instead of {}): put \
@@ -458,7 +469,8 @@ impl DataError {
             | DataError::Undecodable { .. }
             | DataError::Side { .. }
             | DataError::EmptyPart { .. }
-            | DataError::ClassNotInPart { .. } => Fault::Data,
+            | DataError::ClassNotInPart { .. }
+            | DataError::ClassNotInTest { .. } => Fault::Data,
             // Another worker may have all files, but nobody can train on damaged ones.
             DataError::Several { faults, .. } => {
                 let of_data = faults.iter().any(|error| error.fault() == Fault::Data);

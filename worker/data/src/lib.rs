@@ -176,7 +176,7 @@ impl Dataset {
         }
         let left = split::count(&test.labels, classes);
         if let Some(class) = (0..classes).find(|&c| tested[c] > 0 && left[c] == 0) {
-            return Err(DataError::ClassNotInPart { part: "test", class, images: test.len() });
+            return Err(DataError::ClassNotInTest { class, images: test.len() });
         }
         let mut kept = Vec::new();
         if let Some(limit) = spec.train_limit
@@ -414,7 +414,9 @@ mod tests {
         let cut = DataSpec { test_limit: Some(2), ..half.clone() };
         let all = set(&[0, 1, 2, 0, 1, 2]);
         let error = assemble(all, set(&[0, 1, 1, 2]), &cut).unwrap_err();
-        assert!(matches!(error, DataError::ClassNotInPart { part: "test", class: 2, .. }));
+        let said = "class 2 has no image among the 2 of the test part: raise data.test_limit, or \
+                    leave it out";
+        assert_eq!(error.to_string(), said);
 
         // A class that the source does not have is not required in the split.
         assemble(set(&[0, 2, 0, 2]), test, &half).unwrap();

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use edgesmith_client::{Coordinator, read_study};
 use edgesmith_common::{DeviceClass, Figures, Metric, StudyName, StudySpec, Target, quoted};
-use edgesmith_console::{ListFormat, invalid, number, print, start};
+use edgesmith_console::{ListFormat, invalid, number, print, start, table};
 use edgesmith_search_space::{Cost, Precision};
 use edgesmith_train::safetensors;
 use edgesmith_worker::export::{Lifted, lift, onnx};
@@ -21,6 +21,7 @@ use self::report::Report;
 use self::study::{Composed, Recipe};
 use crate::commands::evaluate::{self, Part};
 use crate::commands::search::{Local, Running};
+use crate::commands::validate;
 use crate::limits::Limit;
 use crate::model::{EdgeFile, FileKind, ModelName, Opened, PixelArgs, Pixels, Stored};
 
@@ -111,7 +112,14 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             accuracy: 0.0,
         };
         // Mistakes are told before the network is evaluated.
-        composed.submission(1)?;
+        let checked = composed.submission(1)?;
+        // A file of logits has to fit the data before the study begins.
+        let work = checked.spec.training();
+        if work.is_some_and(|work| work.logits.is_some() || !work.logits_beside.is_empty()) {
+            let root = args.local.data_root.as_deref().unwrap_or(Path::new("."));
+            // Its path is relative to no file any more.
+            validate::check_files(&checked.spec, Path::new(""), &args.data, root)?;
+        }
         let own = network.figures(&data, &args).await?;
         composed.accuracy = own.validation_accuracy().context("its accuracy was not measured")?;
         composed.limits = &args.auto;
@@ -221,6 +229,12 @@ impl Network {
                     evaluate::evaluate(opened, pixels, output, data, part, &root, pause)?;
                 figures.extend(&found);
             }
+            let classes = data.training().expect("checked").space.data().classes;
+            let accuracy = figures.validation_accuracy();
+            let said = opened.pixels.is_some();
+            if let Some(hint) = accuracy.and_then(|share| near_chance(share, classes, said)) {
+                eprintln!("warning: {hint}");
+            }
             let model = opened.engine_model()?;
             figures.set(Metric::MODEL_BYTES.whole(), model.counted_bytes() as f64);
             if let Ok(graph) = &opened.graph {
@@ -271,6 +285,7 @@ async fn write(
 ) -> anyhow::Result<()> {
     let network = crate::model::StoredName::Trial(trial);
     let stored = Stored::fetch(coordinator, name.as_str(), network).await?;
+    let counted = stored.measured().ok().map(|model| model.counted_bytes());
     let bytes = match kind {
         FileKind::Edge => stored.model,
         FileKind::Onnx => {
@@ -287,8 +302,45 @@ async fn write(
         }
     };
     std::fs::write(file, &bytes).with_context(|| format!("failed to write {}", file.display()))?;
-    eprintln!("trial {trial} is in {} ({} bytes)", file.display(), bytes.len());
+    let size = size(bytes.len() as u64, kind, counted);
+    eprintln!("trial {trial} is in {} ({size})", file.display());
     Ok(())
+}
+
+/// The size of a written file in words, and how the figure `model_bytes` differs from it. `counted`
+/// is that figure, if it is known.
+fn size(written: u64, kind: FileKind, counted: Option<u64>) -> String {
+    let bytes = format!("{written} bytes");
+    let Some(counted) = counted else { return bytes };
+    match kind {
+        FileKind::Edge if counted < written => format!(
+            "{bytes}: {counted} of the network, {} of notes and test vectors",
+            written - counted
+        ),
+        FileKind::Edge => bytes,
+        FileKind::Onnx => format!("{bytes}; model_bytes counts the edge file"),
+    }
+}
+
+/// A hint if a network hardly does better than chance: it may read its pixels in another way, or be
+/// of other data. `says_pixels`: whether its file says how it reads them.
+fn near_chance(accuracy: f64, classes: u32, says_pixels: bool) -> Option<String> {
+    let chance = 1.0 / f64::from(classes.max(1));
+    // Twice as much as chance; of few classes that would be all images, or most of them.
+    let little = chance + f64::min(chance, (1.0 - chance) / 4.0);
+    // A share of images may be a little more in binary.
+    (accuracy <= little + 1e-9).then(|| {
+        let check = if says_pixels {
+            "the data, and how the network's file says that it reads pixels"
+        } else {
+            "--mean and --std, or --raw-pixels, and the data"
+        };
+        let (reached, chance) = (table::percent(accuracy), table::percent(chance));
+        format!(
+            "the network as it came classifies {reached} of the validation images correctly, and \
+             chance {chance}: check {check}"
+        )
+    })
 }
 
 /// This command, without the options of [`Local`].
@@ -316,4 +368,33 @@ fn command(args: &Args) -> String {
         words.push("--raw-pixels".to_owned());
     }
     words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_of_a_file_says_what_its_limit_counts() {
+        let edge = size(68478, FileKind::Edge, Some(64847));
+        assert_eq!(edge, "68478 bytes: 64847 of the network, 3631 of notes and test vectors");
+        let onnx = size(128_982, FileKind::Onnx, Some(64847));
+        assert_eq!(onnx, "128982 bytes; model_bytes counts the edge file");
+        assert_eq!(size(900, FileKind::Edge, Some(900)), "900 bytes");
+        assert_eq!(size(900, FileKind::Edge, None), "900 bytes");
+    }
+
+    #[test]
+    fn a_network_that_does_no_better_than_chance_is_worth_a_look() {
+        let text = near_chance(0.0838, 10, false).unwrap();
+        let start = "the network as it came classifies 8.38 % of the validation images correctly, \
+                     and chance 10.00 %: check --mean";
+        assert!(text.starts_with(start), "{text}");
+        // No options are offered that the command would refuse.
+        let said = near_chance(0.0838, 10, true).unwrap();
+        assert!(said.contains("and how the network's file says") && !said.contains("--mean"));
+        assert!(near_chance(0.2, 10, false).is_some() && near_chance(0.21, 10, false).is_none());
+        // Twice chance would be every image of two classes.
+        assert!(near_chance(0.55, 2, false).is_some() && near_chance(0.7, 2, false).is_none());
+    }
 }

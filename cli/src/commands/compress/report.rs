@@ -10,7 +10,7 @@ use edgesmith_common::{
 };
 use edgesmith_console::Output;
 use edgesmith_console::table::{self, Align};
-use edgesmith_edge_runtime::{Layer, Model};
+use edgesmith_edge_runtime::{Layer, Model, Session};
 use edgesmith_search_space::{Arithmetic, Step};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use crate::commands::trials;
 use crate::limits::Limit;
 use crate::model::{Computed, Stored, StoredName, arithmetic};
-use crate::output::{json, stages};
+use crate::output::{counted, json, stages};
 
 /// The results of one compression.
 pub struct Report {
@@ -41,6 +41,8 @@ pub struct Report {
 struct Runs {
     arithmetic: Arithmetic,
     layers: Computed,
+    /// What the engine allocates besides the model, bytes; `None` if it is not known.
+    memory: Option<u64>,
     /// Whether weights are levels that become fp32.
     levels: bool,
 }
@@ -53,6 +55,8 @@ struct Tried {
     stages: Vec<StageReport>,
     /// Its layers that are slower here than in the network as it came.
     slower_layers: Vec<LayerTimes>,
+    /// The time of the network as it came, measured beside it, milliseconds.
+    original_ms: Option<f64>,
 }
 
 impl Runs {
@@ -65,7 +69,8 @@ impl Runs {
     fn of_model(model: &Model) -> Self {
         let (arithmetic, layers) = (arithmetic(model), Computed::of(model));
         let levels = model.nodes.iter().any(|node| matches!(node.layer, Layer::Leveled(_)));
-        Self { arithmetic, layers, levels }
+        let memory = Session::new(model).ok().map(|session| session.peak_memory_bytes() as u64);
+        Self { arithmetic, layers, memory, levels }
     }
 
     /// What computes a result, where that is not plain: after an empty line. `asked`: whether the
@@ -86,9 +91,11 @@ impl Runs {
                 "\nNo weights are quantized: the recipe leaves all layers that have some in fp32.\n"
             }
             Arithmetic::Integers if fp32 > 0 => {
+                let s = if integers == 1 { "s" } else { "" };
                 return format!(
-                    "\n{integers} of its layers compute in integers and {fp32} in fp32, with \
-                     {conversions} conversions between them.\n"
+                    "\n{integers} of its layers compute{s} in integers and {fp32} in fp32, with {} \
+                     between them.\n",
+                    counted(conversions, "conversion")
                 );
             }
             Arithmetic::Fp32 | Arithmetic::Integers => "",
@@ -121,7 +128,16 @@ impl Report {
                     let measured = values.measurements().iter().find(|m| m.target() == here);
                     let slower_layers = measured.map(|m| m.slower_layers.clone());
                     let slower_layers = slower_layers.unwrap_or_default();
-                    tried.push(Tried { number, recipe, steps, figures, stages, slower_layers });
+                    let original_ms = measured.and_then(|m| m.original).map(|of| of.p50_ms);
+                    tried.push(Tried {
+                        number,
+                        recipe,
+                        steps,
+                        figures,
+                        stages,
+                        slower_layers,
+                        original_ms,
+                    });
                     // They are the same for all trials.
                     if class_names.is_none() {
                         class_names = Some(trials::class_names(coordinator, &row).await);
@@ -136,10 +152,26 @@ impl Report {
         let (study, limits) = (study.clone(), limits.to_vec());
         let class_names = class_names.unwrap_or_default();
         let mut report = Self { study, original, limits, tried, without, class_names, runs: None };
+        report.take_originals();
         if let Some(best) = report.best() {
             report.runs = Runs::of(coordinator, &report.study, best).await.ok();
         }
         Ok(report)
+    }
+
+    /// Compares the best result with the network as it came as its trial measured that: at the same
+    /// time on this machine, and as a file with the same names of inputs and outputs.
+    fn take_originals(&mut self) {
+        let Some(best) = self.tried.iter().min_by(|a, b| self.compare(a, b)) else { return };
+        let first = best.stages.first().filter(|stage| stage.pass == StageReport::ORIGINAL);
+        let bytes = first.and_then(|stage| stage.figures.get(&Metric::MODEL_BYTES.whole()));
+        let ms = best.original_ms;
+        if let Some(bytes) = bytes {
+            self.original.set(Metric::MODEL_BYTES.whole(), bytes);
+        }
+        if let Some(ms) = ms {
+            self.original.set(latency_here(), ms);
+        }
     }
 
     /// The number of the best trial: the most accurate one within all limits, or else the one that
@@ -208,8 +240,14 @@ impl Report {
                 Some(value) => format!("not met: {}", digits(value)),
                 None => "not measured".to_owned(),
             };
-            let _ = writeln!(text, "{limit}: {said}");
+            let memory = self.runs.and_then(|runs| runs.memory);
+            let memory = memory.filter(|_| limit.caps(Metric::PEAK_MEMORY_BYTES));
+            let engine = memory.map(|bytes| {
+                format!(" for feature maps alone; the engine allocates {bytes} bytes")
+            });
+            let _ = writeln!(text, "{limit}: {said}{}", engine.unwrap_or_default());
         }
+        let beyond = excess(&self.limits, &best.figures, accuracy) > 0.0;
         // What the most accurate result would be without one of the limits.
         for limit in &self.limits {
             let others: Vec<Limit> =
@@ -219,21 +257,26 @@ impl Report {
                 .iter()
                 .filter(|tried| excess(&others, &tried.figures, accuracy) == 0.0)
                 .max_by(|a, b| by_accuracy(&a.figures, &b.figures));
-            let within = excess(&self.limits, &best.figures, accuracy) == 0.0;
-            if let Some(freed) = freed
-                && freed.number != best.number
-                && (!within || by_accuracy(&freed.figures, &best.figures) == Ordering::Greater)
-                && let Some(reached) = freed.figures.validation_accuracy()
-            {
+            let Some(freed) = freed.filter(|freed| freed.number != best.number) else { continue };
+            let Some(reached) = freed.figures.validation_accuracy() else { continue };
+            let (freed_number, reached) = (freed.number, table::percent(reached));
+            if by_accuracy(&freed.figures, &best.figures) == Ordering::Greater {
                 let _ = writeln!(
                     text,
-                    "{limit} was in the way: without it, trial {} has a validation accuracy of {}",
-                    freed.number,
-                    table::percent(reached)
+                    "{limit} was in the way: without it, trial {freed_number} has a validation \
+                     accuracy of {reached}"
+                );
+            } else if beyond && !others.is_empty() {
+                // The limits may be kept but for this one.
+                let s = if others.len() == 1 { "" } else { "s" };
+                let _ = writeln!(
+                    text,
+                    "without {limit}, trial {freed_number} keeps the other limit{s}, with a \
+                     validation accuracy of {reached}"
                 );
             }
         }
-        if excess(&self.limits, &best.figures, accuracy) > 0.0 {
+        if beyond {
             text.push_str("no recipe keeps all limits; this one is least beyond them\n");
         }
         text
@@ -244,7 +287,7 @@ impl Report {
         let before = self.original.get(of);
         let change = before.map(|before| {
             if of.metric.is_evaluated() {
-                format!("{:+.2} points", (now - before) * 100.0)
+                stages::points(now - before)
             } else {
                 format!("{:.2}x", now / before)
             }
@@ -271,7 +314,7 @@ impl Report {
     }
 
     fn latency(&self, figures: &Figures) -> Option<f64> {
-        figures.get(&Metric::LATENCY_MS.at(Target::on(DeviceClass::local())))
+        figures.get(&latency_here())
     }
 }
 
@@ -325,12 +368,17 @@ fn by_accuracy(a: &Figures, b: &Figures) -> Ordering {
 
 /// The figures that are shown, in order.
 fn compared() -> Vec<ScopedMetric> {
-    let latency = Metric::LATENCY_MS.at(Target::on(DeviceClass::local()));
-    let mut all = vec![ScopedMetric::VALIDATION_ACCURACY, ScopedMetric::TEST_ACCURACY, latency];
+    let (validation, test) = (ScopedMetric::VALIDATION_ACCURACY, ScopedMetric::TEST_ACCURACY);
+    let mut all = vec![validation, test, latency_here()];
     let counted =
         [Metric::MODEL_BYTES, Metric::PARAMETERS, Metric::MACS, Metric::PEAK_MEMORY_BYTES];
     all.extend(counted.map(Metric::whole));
     all
+}
+
+/// The time on this machine.
+fn latency_here() -> ScopedMetric {
+    Metric::LATENCY_MS.at(Target::on(DeviceClass::local()))
 }
 
 fn shown(of: &ScopedMetric, value: f64) -> String {
@@ -373,6 +421,7 @@ mod tests {
                 shipped_ms: 2.0,
                 original_ms: 1.0,
             }],
+            original_ms: None,
             stages: vec![
                 stages::tests::stage("original", false, 4000.0, &[9, 9]),
                 stages::tests::stage("quantize", false, 1000.0, &[9, number]),
@@ -395,7 +444,7 @@ mod tests {
             let mut report = report(&[], &[figures(0.8, 900.0, 3.0)]);
             report.tried[0].steps = vec![Step::Quantize(Quantizing::default())];
             let layers = Computed { integers, fp32, conversions };
-            report.runs = Some(Runs { arithmetic, layers, levels });
+            report.runs = Some(Runs { arithmetic, layers, memory: Some(5000), levels });
             let document = serde_json::to_value(report.json()).unwrap();
             let best = &document["best"];
             assert_eq!(best["engine_layers"]["integers"], integers);
@@ -413,6 +462,9 @@ mod tests {
         assert_eq!(name, "integers");
         let (text, name) = with(Arithmetic::Integers, false, [4, 1, 2]);
         let said = "4 of its layers compute in integers and 1 in fp32, with 2 conversions";
+        assert!(text.contains(said), "{text}");
+        let (text, _) = with(Arithmetic::Integers, false, [1, 2, 1]);
+        let said = "1 of its layers computes in integers and 2 in fp32, with 1 conversion between";
         assert!(text.contains(said), "{text}");
         assert_eq!(name, "integers");
         // The recipe quantizes, but leaves all layers out.
@@ -449,18 +501,54 @@ mod tests {
     }
 
     #[test]
+    fn the_network_as_it_came_is_as_its_trial_measured_it() {
+        let mut report = report(&["peak_memory_bytes<=2000"], &[figures(0.9, 900.0, 2.1)]);
+        let memory = Metric::PEAK_MEMORY_BYTES.whole();
+        report.tried[0].figures.set(memory, 1500.0);
+        report.original.set(Metric::MODEL_BYTES.whole(), 3990.0);
+        report.original.set(latency_here(), 1.5);
+        report.tried[0].original_ms = Some(2.2);
+        let layers = Computed { integers: 4, fp32: 0, conversions: 0 };
+        let (arithmetic, memory, levels) = (Arithmetic::Integers, Some(5000), false);
+        report.runs = Some(Runs { arithmetic, layers, memory, levels });
+        assert!(report.text().contains("It is slower here"));
+        report.take_originals();
+        let text = report.text();
+        assert!(!text.contains("It is slower here"), "{text}");
+        assert_eq!(report.original.get(&Metric::MODEL_BYTES.whole()), Some(4000.0));
+        let said = "peak_memory_bytes<=2000: met: 1500 for feature maps alone; the engine \
+                    allocates 5000 bytes";
+        assert!(text.contains(said), "{text}");
+    }
+
+    #[test]
+    fn a_limit_is_in_the_way_only_of_a_more_accurate_result() {
+        // No trial is as fast as that. The first is nearest to it, and as accurate as the others.
+        let tried = [figures(0.89, 900.0, 2.0), figures(0.89, 900.0, 3.0)];
+        let report = report(&["latency_ms<=1"], &tried);
+        assert_eq!(report.best(), Some(3));
+        let text = report.text();
+        assert!(text.contains("no recipe keeps all limits"), "{text}");
+        assert!(!text.contains("in the way") && !text.contains("the other limit"), "{text}");
+    }
+
+    #[test]
     fn a_result_beyond_the_limits_says_so() {
         let tried = [figures(0.8, 900.0, 3.0), figures(0.89, 1200.0, 3.0)];
         let mut report = report(&["accuracy_drop<=0.05", "model_bytes<=1000"], &tried);
         let layers = Computed { integers: 3, ..Computed::default() };
-        report.runs = Some(Runs { arithmetic: Arithmetic::Integers, layers, levels: false });
+        report.runs =
+            Some(Runs { arithmetic: Arithmetic::Integers, layers, memory: None, levels: false });
         // A drop of 0.1 is twice what is allowed; 1200 bytes are a fifth too many.
         assert_eq!(report.best(), Some(4));
         let text = report.text();
         assert!(text.contains("model_bytes<=1000: not met: 1200"), "{text}");
         assert!(text.contains("accuracy_drop<=0.05: met: 0.010000"), "{text}");
         assert!(text.contains("no recipe keeps all limits"), "{text}");
-        assert!(text.contains("accuracy_drop<=0.05 was in the way"), "{text}");
+        // The other trial is less accurate, so no limit was in the way of a better one.
+        let other = "without accuracy_drop<=0.05, trial 3 keeps the other limit, with a validation \
+                     accuracy of 80.00 %";
+        assert!(text.contains(other) && !text.contains("in the way"), "{text}");
         assert!(
             text.contains(
                 "as it came, because of stem (2.00 ms instead of 1.00 ms): on this machine"

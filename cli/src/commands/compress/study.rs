@@ -5,9 +5,11 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use edgesmith_client::Submission;
+use edgesmith_common::spec::SpecError;
 use edgesmith_common::{Metric, StudyName};
 use edgesmith_console::invalid;
 use edgesmith_data::files;
+use edgesmith_search_space::NEW_HEAD;
 use toml::{Table, Value};
 
 use crate::limits::Limit;
@@ -33,7 +35,8 @@ impl Recipe {
             .map_err(|error| invalid(format!("failed to read the recipe: {error}")))?;
         let source = file.display().to_string();
         let table: Table = text.parse().map_err(|error: toml::de::Error| {
-            invalid(format!("failed to read the recipe {source}: {}", error.message()))
+            let mistake = no_toml(&text, &error);
+            invalid(format!("failed to read the recipe {source}: {mistake}"))
         })?;
         let others: Vec<&str> =
             table.keys().map(String::as_str).filter(|key| *key != "recipe").collect();
@@ -75,6 +78,15 @@ impl Recipe {
     }
 }
 
+/// A syntax error of a text with its line, as the other mistakes of a recipe are shown.
+fn no_toml(text: &str, error: &toml::de::Error) -> SpecError {
+    let breaks = |before: &[u8]| before.iter().filter(|byte| **byte == b'\n').count();
+    let before = error.span().and_then(|span| text.as_bytes().get(..span.start));
+    let line = before.map_or(0, |before| breaks(before) + 1);
+    let message = format!("is not valid TOML: {}", error.message());
+    SpecError { line, field: String::new(), message }
+}
+
 /// What a study is made of.
 pub struct Composed<'a> {
     pub name: &'a StudyName,
@@ -110,7 +122,49 @@ impl Composed<'_> {
         let mut text = format!("{}\n{}\n", self.recipe.text, self.own(trials)?);
         text.push_str(&objectives(self.limits, timed));
         text.extend(self.limits.iter().map(|limit| limit.constraint(self.accuracy)));
-        Submission::parse(&text, &self.recipe.source, self.recipe.text.lines().count())
+        Submission::parse(&text, &|error| self.placed(error))
+    }
+
+    /// What has a mistake of the composed study, and how it is told there.
+    fn placed(&self, error: &SpecError) -> (String, SpecError) {
+        let SpecError { line, field, message } = error;
+        let table = field.split(['.', '[']).next().unwrap_or_default();
+        // Only the lines of the recipe are those of a file that the user knows.
+        if TAKEN.contains(&table) {
+            let told = SpecError { line: 0, ..error.clone() };
+            return (self.data.display().to_string(), told);
+        }
+        let option = match field.split('[').next().unwrap_or_default() {
+            "space.mean" => Some("--mean".to_owned()),
+            "space.std" => Some("--std".to_owned()),
+            "space.pixels" => Some("--raw-pixels".to_owned()),
+            "constraints" => {
+                Some(self.limit(field).map_or_else(|| "--auto".to_owned(), Limit::to_string))
+            }
+            _ => None,
+        };
+        if let Some(field) = option {
+            let told = SpecError { line: 0, field, message: message.clone() };
+            return ("the command line".to_owned(), told);
+        }
+        if table == "space" {
+            // The user has no [space] that could have a new last layer.
+            let message = match message.strip_suffix(NEW_HEAD) {
+                Some(what) => format!("{what}name data of its classes with --data"),
+                None => message.clone(),
+            };
+            let told = SpecError { line: 0, field: String::new(), message };
+            return (self.network.display().to_string(), told);
+        }
+        let lines = self.recipe.text.lines().count();
+        let line = if *line > lines { 0 } else { *line };
+        (self.recipe.source.clone(), SpecError { line, ..error.clone() })
+    }
+
+    /// The limit whose constraint has a field, such as `constraints[0].max`.
+    fn limit(&self, field: &str) -> Option<&Limit> {
+        let (place, _) = field.strip_prefix("constraints[")?.split_once(']')?;
+        self.limits.get(place.parse::<usize>().ok()?)
     }
 
     fn own(&self, trials: u32) -> anyhow::Result<String> {
@@ -220,6 +274,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_syntax_error_in_a_recipe_has_its_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("r.toml");
+        let said = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            Recipe::read(&file).err().unwrap().to_string()
+        };
+        for (text, line) in [
+            ("[[recipe.steps]]\npass = prune\nshare = 0.5\n", "r.toml: line 2: is not valid TOML"),
+            ("\n\nshare = 1\nshare = 2\n", "r.toml: line 4: is not valid TOML"),
+            ("pass = \"é\"\r\nshare =\n", "r.toml: line 2: is not valid TOML"),
+        ] {
+            let said = said(text);
+            assert!(said.contains(line) && said.starts_with("failed to read the recipe"), "{said}");
+        }
+    }
+
+    #[test]
     fn what_has_a_limit_is_no_objective() {
         let of = |limits: &[&str], timed: bool| {
             let limits: Vec<Limit> = limits.iter().map(|limit| limit.parse().unwrap()).collect();
@@ -232,5 +304,46 @@ mod tests {
         assert_eq!(of(&["latency_ms<=1", "model_bytes<=9"], true), ACCURACY);
         // A lower limit does not say how little is enough.
         assert_eq!(of(&["model_bytes>=9"], true), format!("{ACCURACY}{LATENCY}{BYTES}"));
+    }
+
+    #[test]
+    fn mistakes_are_told_of_what_the_user_wrote() {
+        let text = "\n[[recipe.steps]]\npass = \"prune\"\n".to_owned();
+        let composed = Composed {
+            name: &"s".parse().unwrap(),
+            data: Path::new("data.toml"),
+            recipe: &Recipe { text, source: "r.toml".to_owned() },
+            network: Path::new("net.onnx"),
+            pixels: &Pixels::Raw,
+            limits: &["latency_ms<=3", "model_bytes <= -5"]
+                .map(|limit| limit.parse::<Limit>().unwrap()),
+            accuracy: 0.5,
+        };
+        let said = |line: usize, field: &str, message: &str| {
+            let (field, message) = (field.to_owned(), message.to_owned());
+            let (source, told) = composed.placed(&SpecError { line, field, message });
+            format!("{source}: {told}")
+        };
+        for (line, field, told) in [
+            (3, "recipe.steps[0].share", "r.toml: line 3: recipe.steps[0].share: wrong"),
+            (3, "", "r.toml: line 3: wrong"),
+            (9, "recipe", "r.toml: recipe: wrong"),
+            (9, "space.mean", "the command line: --mean: wrong"),
+            (9, "space.std", "the command line: --std: wrong"),
+            (9, "space.pixels", "the command line: --raw-pixels: wrong"),
+            (9, "space.model", "net.onnx: wrong"),
+            (9, "constraints[1].max", "the command line: model_bytes <= -5: wrong"),
+            (9, "constraints", "the command line: --auto: wrong"),
+            (9, "constraints[7].max", "the command line: --auto: wrong"),
+            (9, "data.classes", "data.toml: data.classes: wrong"),
+            (1, "training.epochs", "data.toml: training.epochs: wrong"),
+            (9, "teacher.others[0].logits", "data.toml: teacher.others[0].logits: wrong"),
+        ] {
+            assert_eq!(said(line, field, "wrong"), told);
+        }
+        let classes = format!("it gives 5 classes, but the data have 7; {NEW_HEAD}");
+        let told = "net.onnx: it gives 5 classes, but the data have 7; name data of its classes \
+                    with --data";
+        assert_eq!(said(9, "space.model", &classes), told);
     }
 }

@@ -9,7 +9,7 @@ use edgesmith_train::safetensors;
 use edgesmith_worker::export::onnx::{self, PIXELS_KEY, PIXELS_UNKNOWN};
 use edgesmith_worker::export::{Lifted, imported_integer_model, imported_model};
 
-use super::{Args, ExportFormat, Exported, lifted};
+use super::{Args, ExportFormat, Exported, lifted, no_integers};
 use crate::model::{EdgeFile, FileKind, OnnxFile, Pixels, Port, refuse_shapes};
 
 /// The file to write.
@@ -115,7 +115,8 @@ fn of_edge(words: &str, file: EdgeFile, args: &Args) -> anyhow::Result<Exported>
             onnx::of_lifted(&lifted(&model)?, &metadata)
         }
         ExportFormat::OnnxInt8 => {
-            return Err(invalid(format!("{words} is fp32; export it with --format onnx")));
+            let is_fp32 = no_integers(words, &model);
+            return Err(invalid(format!("{is_fp32}; export it with --format onnx")));
         }
         ExportFormat::Safetensors => return Err(no_float_weights(words)),
     };
