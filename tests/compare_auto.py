@@ -64,7 +64,7 @@ NETWORKS = {
     "ic_resnet8": (64_000, 0.7, 2400, 12),
 }
 # What the script draws from: shares of the MACs that are removed, as --auto has them.
-SHARES = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8)
+SHARES = (0.0, 0.25, 0.5, 0.75)
 IMPORTANCES = ("Taylor", "Magnitude")
 # Numbers of channels are any, or multiples of 8, which ONNX Runtime often computes much faster.
 MULTIPLES = (1, 8)

@@ -11,6 +11,8 @@ weights and the same order of images; only the loss differs. Accuracy is that of
 the engine on the 10,000 test images. Finished cells are kept in --keep and are not run again. Needs
 nothing but edgesmith.
 
+With --model FILE, an ONNX network that PyTorch trained on all 60,000 images teaches students, too.
+
 With --pytorch it also trains the larger students and their teachers in PyTorch, with the same
 layers, loss and schedule on as many images, and shows the accuracy there. Needs numpy and torch.
 """
@@ -37,6 +39,11 @@ WAYS = {
     # Small students do better if the teacher is silent at the end (Cho & Hariharan 2019).
     "distilled, weight 0.9 to 0, temperature 4": (
         0.0, 'alpha = { from = 0.9, to = 0.0, schedule = "cosine" }\ntemperature = 4.0'),
+}
+# The same with the network of --model as the teacher.
+FROM_MODEL = {
+    "distilled from --model, weight 0.9, temperature 4": "alpha = 0.9\ntemperature = 4.0",
+    "distilled from --model, weight 0.5, temperature 2": "alpha = 0.5\ntemperature = 2.0",
 }
 # The same for PyTorch: weight and temperature at a share of the training.
 SCHEDULES = {
@@ -98,6 +105,15 @@ stride = 2
 width = {widths[2]}
 stride = 2
 """
+MODEL_TEACHER = """
+[[recipe.steps]]
+pass = "distil"
+{settings}
+[teacher]
+model = {model}
+mean = [{mean}]
+std = [{std}]
+"""
 
 
 def main() -> int:
@@ -112,19 +128,23 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--teacher-epochs", type=int, default=12)
     parser.add_argument("--slots", default="auto", help="as for edgesmith search")
+    parser.add_argument("--model", type=pathlib.Path, help="an ONNX network that teaches, too")
+    parser.add_argument("--mean", default="0.2860", help="of the pixels that it reads")
+    parser.add_argument("--std", default="0.3530")
     parser.add_argument("--pytorch", action="store_true", help="also train in PyTorch")
     args = parser.parse_args()
     args.keep.mkdir(parents=True, exist_ok=True)
     seeds = [int(seed) for seed in args.seeds.split(",")]
     # Seed by seed, so that what is finished is paired.
-    keys = [(size, way) for size in STUDENTS for way in WAYS]
+    ways = [*WAYS, *(FROM_MODEL if args.model else ())]
+    keys = [(size, way) for size in STUDENTS for way in ways]
     cells = {(*key, seed): cell(args, *key, seed) for seed in seeds for key in keys}
     print("| network | mean | standard deviation | of each seed | beside alone |")
     print("| --- | --- | --- | --- | --- |")
     row("teacher", [json.loads(teacher(args, seed).read_text()) for seed in seeds], "")
     for size in STUDENTS:
         alone = [cells[size, ALONE, seed]["student"] for seed in seeds]
-        for way in WAYS:
+        for way in ways:
             own = [cells[size, way, seed]["student"] for seed in seeds]
             row(f"{size} student, {way}", own, "" if way == ALONE else with_wins(own, alone))
     if args.pytorch:
@@ -155,11 +175,16 @@ def with_wins(own: list, other: list) -> str:
 
 def cell(args, size: str, way: str, seed: int) -> dict:
     """The test accuracy of a student, in percent, and what it costs."""
-    smoothing, settings = WAYS[way]
-    name = f"{size}-{way.replace(',', '').replace(' ', '-')}-{seed}"
+    smoothing, settings = WAYS.get(way, (0.0, None))
+    words = way.replace("--", "").replace(",", "").replace(" ", "-")
+    name = f"{size}-{words}-{seed}"
     kept = args.keep / f"{name}.json"
     if kept.exists():
-        return json.loads(kept.read_text())
+        found = json.loads(kept.read_text())
+        if way in FROM_MODEL and found.get("model") != args.model.name:
+            raise SystemExit(f"{kept} is of another --model, {found.get('model')}; "
+                             "name another folder with --keep")
+        return found
     file = args.keep / f"{name}.toml"
     text = STUDY.format(name=name, seed=seed, images=args.images, epochs=args.epochs,
                         smoothing=smoothing, widths=STUDENTS[size])
@@ -169,6 +194,9 @@ def cell(args, size: str, way: str, seed: int) -> dict:
         trained = f"epochs = {args.teacher_epochs}"
         text += TEACHER.format(settings=settings, widths=TEACHER_WIDTHS,
                                teacher=given if weights.exists() else trained)
+    if way in FROM_MODEL:
+        text += MODEL_TEACHER.format(settings=FROM_MODEL[way], mean=args.mean, std=args.std,
+                                     model=json.dumps(str(args.model.resolve())))
     # A study that was begun goes on with the file that it began with.
     if not file.exists():
         file.write_text(text)
@@ -188,6 +216,8 @@ def cell(args, size: str, way: str, seed: int) -> dict:
     metrics = trial["metrics"]
     found = {"student": 100 * metrics["test_accuracy"],
              **{key: metrics[key] for key in ("macs", "parameters", "model_bytes")}}
+    if way in FROM_MODEL:
+        found["model"] = args.model.name
     kept.write_text(json.dumps(found))
     print(f"{name}: {found['student']:.2f} %", file=sys.stderr, flush=True)
     return found

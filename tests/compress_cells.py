@@ -87,15 +87,16 @@ class Cells:
         try:
             said = self.edgesmith(
                 "compress", model(), "--data", self.study(seed), "--recipe", recipe, *reads,
-                "--name", name, "--data-dir", self.args.keep / "studies", "--slots", "1",
+                "--name", shortened(name), "--data-dir", self.args.keep / "studies", "--slots", "1",
                 "-o", recipe.with_suffix(".edge"), "--format", "json",
             )
         except subprocess.CalledProcessError as error:
             print(f"{name}: {error.stderr}", file=sys.stderr, flush=True)
             # A line of progress may stand before it.
             start = f"\n{error.stderr}".replace("\r", "\n").find("\nerror: ")
-            # Another process that has the folder open says nothing of the recipe.
-            if error.returncode < 0 or start < 0 or "is in use by another" in error.stderr:
+            # Another process that has the folder open, or a wrong option, says nothing of the recipe.
+            others = ("is in use by another", "try '--help'", "does not fit study")
+            if error.returncode < 0 or start < 0 or any(each in error.stderr for each in others):
                 raise
             return {"refused": error.stderr[start:]}
         best = json.loads(said)["best"]
@@ -117,6 +118,12 @@ class Cells:
 def suffix(seed: int) -> str:
     """What the names of a seed's files end with."""
     return "" if seed == 1 else f"-seed-{seed}"
+
+
+def shortened(name: str) -> str:
+    """The name of a study, which has at most 64 letters: the seed at its end stays."""
+    end = name[name.rfind("-seed-"):] if "-seed-" in name else ""
+    return name[:64 - len(end)] + end if len(name) > 64 else name
 
 
 def trains(step) -> bool:
