@@ -258,7 +258,8 @@ impl<'a> Passes<'a> {
             }
             Step::FineTune(tuning) => {
                 // A training of so many epochs is meant even where a share of 0 is chosen.
-                let meant = tuning.epochs.is_some() || self.pruned == Pruned::Nothing { meant: true };
+                let meant =
+                    tuning.epochs.is_some() || self.pruned == Pruned::Nothing { meant: true };
                 (meant && self.epochs_of(*tuning) > 0).then(|| LEFT_OUT.to_owned())
             }
             Step::Distil(_)

@@ -188,7 +188,10 @@ mod tests {
         let trial = mend(Part::Trial(TrialNumber(4), "the weights")).unwrap();
         assert!(trial.contains("`edgesmith trial s 4 --rerun --data-dir 'my data'`"), "{trial}");
         let teacher = mend(Part::Teacher("the weights")).unwrap();
-        assert!(teacher.contains("`edgesmith retry s --teacher --data-dir 'my data'`"), "{teacher}");
+        assert!(
+            teacher.contains("`edgesmith retry s --teacher --data-dir 'my data'`"),
+            "{teacher}"
+        );
         assert!(mend(Part::Given("the weights")).unwrap().contains("submit"));
         assert_eq!(mend(Part::Checkpoint(TrialNumber(4))), None);
     }
