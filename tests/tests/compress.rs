@@ -314,7 +314,8 @@ fn mistakes_are_told_before_anything_is_trained() {
     rows.extend([0; 120]);
     std::fs::write(at.join("rows.npy"), rows).unwrap();
     let data = std::fs::read_to_string(at.join("data.toml")).unwrap();
-    write("taught.toml", &format!("{data}\n[teacher]\nlogits = \"rows.npy\"\n"));
+    let (before, _) = data.split_once("[teacher]").unwrap();
+    write("taught.toml", &format!("{before}[teacher]\nlogits = \"rows.npy\"\n"));
     write(
         "distil.toml",
         "[[recipe.steps]]\npass = \"distil\"\n[[recipe.steps]]\npass = \"fine-tune\"\n",
