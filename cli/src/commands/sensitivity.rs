@@ -225,8 +225,8 @@ impl Answer {
         let images = counted(self.images, "image");
         if self.images < ENOUGH_IMAGES {
             return format!(
-                "There is no advice for a recipe: on {images} a great loss may be chance. It takes \
-                 {ENOUGH_IMAGES} or more; see --images.\n"
+                "No advice for a recipe: on {images}, a large loss may be chance. Use \
+                 {ENOUGH_IMAGES} or more with --images.\n"
             );
         }
         let quoted = |layers: Vec<&Layer>| -> String {
@@ -405,7 +405,7 @@ mod tests {
     #[test]
     fn there_is_no_advice_from_a_few_images() {
         let few = Answer { images: 5, ..answer(&[("a", 0.9, Some(0.7))]) }.table();
-        assert!(few.contains("no advice for a recipe: on 5 images"), "{few}");
+        assert!(few.contains("No advice for a recipe: on 5 images"), "{few}");
         assert!(few.contains("-20.00 points") && !few.contains("quantize all of them"), "{few}");
     }
 }

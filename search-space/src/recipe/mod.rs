@@ -415,6 +415,20 @@ impl Amount {
         }
     }
 
+    /// What is counted of the whole network, and the share of it that goes, where channels of all
+    /// layers compete.
+    pub fn of_network(&self) -> Option<(Counted, f64)> {
+        match self {
+            Amount::Network { counted, share } => Some((*counted, *share)),
+            Amount::Stage { .. }
+            | Amount::Layer { .. }
+            | Amount::Weights { .. }
+            | Amount::TwoOfFour { .. }
+            | Amount::Blocks { .. }
+            | Amount::AtMost { .. } => None,
+        }
+    }
+
     /// Whether only the weights decide what stays of each layer.
     pub fn leaves_sizes_open(&self) -> bool {
         match self {
@@ -463,8 +477,8 @@ impl Features {
     }
 }
 
-/// Whether a fine-tuning after these steps has nothing to make good: there are prunings since the
-/// last training, none of them `removes` anything, and there are no clusters since then either.
+/// Whether a fine-tuning after these steps has nothing to make good: since the last training there
+/// are prunings but no clusters, and no pruning `removes` anything.
 fn left_out(steps: &[Step], removes: impl Fn(&Pruning) -> bool) -> bool {
     let mut removed = None;
     for step in steps {

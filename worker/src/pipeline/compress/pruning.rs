@@ -67,21 +67,9 @@ impl Passes<'_> {
             Multiple::Of(multiple) => multiple,
             Multiple::Auto => self.run.fast_multiple()?,
         } as usize;
-        let goal = match (&pruning.amount, goal) {
-            (_, Some(goal)) => Some(goal),
-            (Amount::Network { counted, .. }, None) if counted.is_measured() => {
-                Some(self.goal(*counted)?)
-            }
-            (
-                Amount::Stage { .. }
-                | Amount::Layer { .. }
-                | Amount::Network { .. }
-                | Amount::Weights { .. }
-                | Amount::TwoOfFour { .. }
-                | Amount::Blocks { .. }
-                | Amount::AtMost { .. },
-                None,
-            ) => None,
+        let goal = match (goal, pruning.amount.of_network()) {
+            (None, Some((counted, _))) if counted.is_measured() => Some(self.goal(counted)?),
+            (goal, _) => goal,
         };
         let mut removed = false;
         for round in 1..=pruning.rounds {
@@ -129,24 +117,10 @@ impl Passes<'_> {
             }
             let mut unmet = String::new();
             // A share of what is counted is what goes, unless layers would lose all channels.
-            let share = match (now.amount, goal) {
-                (Amount::Network { counted, share }, None) => {
-                    counted_in(counted, &whole).map(|(_, all)| {
-                        let before = all as f64;
-                        Goal { counted, before, most: Some(((1.0 - share) * before).floor()) }
-                    })
-                }
-                (
-                    Amount::Stage { .. }
-                    | Amount::Layer { .. }
-                    | Amount::Network { .. }
-                    | Amount::Weights { .. }
-                    | Amount::TwoOfFour { .. }
-                    | Amount::Blocks { .. }
-                    | Amount::AtMost { .. },
-                    _,
-                ) => None,
-            };
+            let share = now.amount.of_network().and_then(|(counted, share)| {
+                let before = counted_in(counted, &whole)?.1 as f64;
+                Some(Goal { counted, before, most: Some(((1.0 - share) * before).floor()) })
+            });
             if let Some(of) = goal.or(share) {
                 let now = self.amount(of.counted, &self.graph, &self.weights)?;
                 // A share that was reached says enough.
