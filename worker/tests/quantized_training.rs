@@ -240,7 +240,7 @@ fn hardly_any_value_differs_between_training_and_the_engine() {
 #[test]
 fn hardly_any_value_differs_between_a_normalised_training_and_the_engine() {
     let digits = digits();
-    for (graph, bits, most) in [(residual_graph(), 8, 0.06), (conv_graph(), 2, 0.2)] {
+    for (graph, bits) in [(residual_graph(), 8), (conv_graph(), 8), (conv_graph(), 2)] {
         let float = trained(&graph, fresh_weights(&graph, [1; 32]), None, &digits).weights;
         let (graph, weights) = fold(&graph, &float);
         let images: Vec<Vec<u8>> = (0..200).map(|i| digits.train.image(i).to_vec()).collect();
@@ -273,10 +273,8 @@ fn hardly_any_value_differs_between_a_normalised_training_and_the_engine() {
             compare_with(&simulated, value, folded, &quantization, normalization, &images);
         println!("{compared:?}");
         let Compared { values, integers, other, farther } = compared;
-        // Folding rounds biases to steps of the sum, which are coarser the fewer bits there are,
-        // and the training does not.
-        assert!(integers > 300_000 && other as f64 <= most * values as f64, "{compared:?}");
-        assert!(farther * 100 <= values, "{compared:?}");
+        assert!(integers > 300_000 && other * 1000 <= values, "{compared:?}");
+        assert!(farther * 10_000 <= values, "{compared:?}");
         let compared = compare(folded, &quantization, normalization, &images);
         println!("{compared:?}");
         let Compared { values, other, farther, .. } = compared;

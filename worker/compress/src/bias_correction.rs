@@ -267,7 +267,9 @@ mod tests {
                 let was = means(&old, node.output.index(), channels);
                 let is = means(&new, node.output.index(), channels);
                 for (was, is) in was.iter().zip(is) {
-                    prop_assert!((was - is).abs() < 1e-3 * was.abs().max(1.0), "{was} {is}");
+                    // Added to the sum or to the bias of a layer, the correction differs in the last
+                    // bit, and a value in the middle of two levels may become the other one.
+                    prop_assert!((was - is).abs() < 2e-2 * was.abs().max(1.0), "{was} {is}");
                 }
             }
             for (_, parameter) in graph.parameters() {

@@ -25,21 +25,25 @@ pub struct Normalized {
     pub variance: Vec<f32>,
     /// `1 / sqrt(variance + epsilon)`
     pub inverse: Vec<f32>,
+    /// The shift of each channel: the given one, or the one in whole steps.
+    pub shift: Vec<f32>,
 }
 
 /// Normalises `values`, `[channels][count]`, in place with the statistics of each channel, and
-/// applies scale, shift and activation to a copy.
+/// applies scale, shift and activation to a copy. If the values of a channel are whole multiples of
+/// a step, as sums of integers are, what normalisation adds to them is rounded to whole steps, too:
+/// a layer of integers that the normalisation is folded into can add nothing else.
 pub fn normalize(
     values: &mut [f32],
-    gamma: &[f32],
-    beta: &[f32],
+    [gamma, beta]: [&[f32]; 2],
+    steps: Option<&[f32]>,
     epsilon: f32,
     bounds: Bounds,
     threads: &Threads,
 ) -> Normalized {
     let channels = gamma.len();
     let count = values.len() / channels;
-    let mut statistics = vec![[0.0; 3]; channels];
+    let mut statistics = vec![[0.0; 4]; channels];
     let parts = threads.cut(values, count).into_iter().zip(threads.cut(&mut statistics, 1));
     let output = threads.build_with(channels, count, parts.collect(), |range, part, output| {
         let (values, statistics) = part;
@@ -49,7 +53,12 @@ pub fn normalize(
             let squares = dispatch!(sum_of_squares(row: &[f32], mean: f32) -> f32);
             let variance = squares / count as f32;
             let inverse = 1.0 / (variance + epsilon).sqrt();
-            let affine = [gamma[channel], beta[channel]];
+            let (gain, beta) = (gamma[channel] * inverse, beta[channel]);
+            let shift = match steps {
+                Some(steps) => in_steps(beta, mean, gain, steps[channel]),
+                None => beta,
+            };
+            let affine = [gamma[channel], shift];
             let scale = |output: &mut [MaybeUninit<f32>]| {
                 dispatch!(scale_row(
                     row: &mut [f32],
@@ -62,20 +71,29 @@ pub fn normalize(
             };
             // SAFETY: `scale_row` writes one value for each value of the row.
             unsafe { output.raw(count, scale) };
-            *statistics = [mean, variance, inverse];
+            *statistics = [mean, variance, inverse, shift];
         }
     });
     let column = |at: usize| statistics.iter().map(|statistics| statistics[at]).collect();
-    Normalized { output, mean: column(0), variance: column(1), inverse: column(2) }
+    let [mean, variance, inverse, shift] = [0, 1, 2, 3].map(column);
+    Normalized { output, mean, variance, inverse, shift }
+}
+
+/// The shift nearest to the given one with which `gain * (value - mean) + shift` adds a whole number
+/// of steps to the value. It is the given one where the gain is 0.
+fn in_steps(shift: f32, mean: f32, gain: f32, step: f32) -> f32 {
+    let (added, step) = (shift - mean * gain, step * gain.abs());
+    if step > 0.0 { shift + ((added / step).round() * step - added) } else { shift }
 }
 
 /// The gradients with respect to scale and shift. Takes the normalised values that [`normalize`]
-/// left in place and the gradient with respect to its output, which is overwritten with the
-/// gradient with respect to its input.
+/// left in place, the scale, the shift and the inverse of each channel, and the gradient with
+/// respect to its output, which is overwritten with the gradient with respect to its input. It goes
+/// straight through the rounding to steps; the shift is that in steps.
 pub fn denormalize(
     normalized: &[f32],
     gradient: &mut [f32],
-    [gamma, beta, inverse]: [&[f32]; 3],
+    [gamma, shift, inverse]: [&[f32]; 3],
     bounds: Bounds,
     threads: &Threads,
 ) -> (Vec<f32>, Vec<f32>) {
@@ -88,7 +106,7 @@ pub fn denormalize(
         let rows = gradient.chunks_exact_mut(count).zip(sums);
         for (channel, (gradient, sums)) in range.zip(rows) {
             let row = &normalized[channel * count..][..count];
-            let affine = [gamma[channel], beta[channel]];
+            let affine = [gamma[channel], shift[channel]];
             let sides = dispatch!(mask_row(
                 row: &[f32],
                 gradient: &mut [f32],
@@ -272,7 +290,7 @@ mod tests {
             let values = noise(2 * count, seed);
             let (gamma, beta) = ([1.3f32, -0.6], [0.2f32, 0.4]);
             let mut normalized = values.clone();
-            let result = normalize(&mut normalized, &gamma, &beta, 1e-5, bounds, &Threads::one());
+            let result = normalize(&mut normalized, [&gamma, &beta], None, 1e-5, bounds, &Threads::one());
             let weights = noise(2 * count, seed ^ 3);
             let mut gradient = weights.clone();
             let factors = [&gamma[..], &beta, &result.inverse];
@@ -280,7 +298,7 @@ mod tests {
                 denormalize(&normalized, &mut gradient, factors, bounds, &Threads::one());
             let two = Threads::new(2);
             let mut again = values.clone();
-            let shared = normalize(&mut again, &gamma, &beta, 1e-5, bounds, &two);
+            let shared = normalize(&mut again, [&gamma, &beta], None, 1e-5, bounds, &two);
             prop_assert_eq!((&shared.output, &again), (&result.output, &normalized));
             let mut by_input = weights.clone();
             let sums = denormalize(&normalized, &mut by_input, factors, bounds, &two);
@@ -366,6 +384,41 @@ mod tests {
             prop_assert_eq!(with.len(), portable.len());
             for (a, b) in with.iter().zip(&portable) {
                 prop_assert!((a - b).abs() < 1e-4, "{} {}", a, b);
+            }
+        }
+    }
+
+    proptest! {
+        /// The values are whole steps, and so is what folding would make the bias of their layer.
+        #[test]
+        fn sums_of_integers_get_whole_steps_added(
+            count in 2usize..50,
+            seed in 0u8..255,
+            steps in prop::array::uniform2(0.01f32..0.5),
+        ) {
+            let rows = noise(2 * count, seed);
+            let sums = rows.iter().enumerate().map(|(i, v)| {
+                let step = steps[i / count];
+                (v / step).round() * step
+            });
+            let sums: Vec<f32> = sums.collect();
+            let (gamma, beta) = ([1.3f32, -0.6], [0.2f32, 0.4]);
+            let bounds = Bounds { low: f32::NEG_INFINITY, high: f32::INFINITY };
+            let run = |steps: Option<&[f32]>| {
+                let one = Threads::one();
+                normalize(&mut sums.clone(), [&gamma, &beta], steps, 1e-5, bounds, &one)
+            };
+            let (free, stepped) = (run(None), run(Some(&steps)));
+            prop_assert_eq!((&free.inverse, &free.shift[..]), (&stepped.inverse, &beta[..]));
+            for (at, (free, output)) in free.output.iter().zip(&stepped.output).enumerate() {
+                let channel = at / count;
+                let gain = gamma[channel] * stepped.inverse[channel];
+                let step = gain.abs() * steps[channel];
+                let whole = (output - gain * sums[at]) / step;
+                prop_assert!((whole - whole.round()).abs() < 0.01, "{whole} steps");
+                prop_assert!((output - free).abs() <= 0.51 * step, "{output} {free} {step}");
+                let moved = stepped.shift[channel] - beta[channel];
+                prop_assert!((free + moved - output).abs() < 1e-5, "{output} {free} {moved}");
             }
         }
     }

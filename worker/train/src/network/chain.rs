@@ -11,6 +11,7 @@ use edgesmith_kernels::{Bounds, Threads};
 
 use super::fitting::{Fitting, fitting_node};
 use super::flex;
+use super::levels::in_whole_steps;
 use super::ops::observe;
 use super::parameter::Parameter;
 
@@ -59,10 +60,12 @@ impl RoundedConv {
 
 impl Chain {
     /// The output for feature maps `[channels, rows, columns, batch]` and a weight on `flex`. On a
-    /// device with autodiff it updates the running statistics.
+    /// device with autodiff it updates the running statistics. `steps` are those between the sums of
+    /// a convolution of integers.
     pub(super) fn forward(
         &self,
         (input, weight): (Tensor<4>, Tensor<4>),
+        steps: Option<Tensor<1>>,
         parameters: &[Parameter],
         momentum: f64,
         threads: &Threads,
@@ -75,7 +78,8 @@ impl Chain {
         let (scale, shift) = (scale.vector(), shift.vector());
         let running = [mean.observed(), variance.observed()];
         if input.device().is_autodiff() {
-            let step = flex::train_step(layer, self.epsilon, input, weight, [scale, shift]);
+            let affine = [scale, shift];
+            let step = flex::train_step(layer, self.epsilon, input, weight, affine, steps);
             let [_, rows, columns, batch] = step.output.dims();
             let statistics = [step.mean, step.variance].map(flex::vector);
             observe(statistics, batch * rows * columns, running, momentum);
@@ -84,6 +88,10 @@ impl Chain {
             let [mean, variance] = running.map(|state| state.value_sync());
             let scale = scale / variance.add_scalar(self.epsilon).sqrt();
             let shift = shift - mean * scale.clone();
+            let shift = match steps {
+                Some(steps) => in_whole_steps(shift, scale.clone(), steps),
+                None => shift,
+            };
             flex::evaluate(layer, input, weight, [scale, shift])
         }
     }

@@ -49,13 +49,15 @@ pub(super) struct Layer {
 }
 
 /// Convolution, normalisation with the batch's statistics, activation. All tensors are on `flex`
-/// with autodiff.
+/// with autodiff, but `steps`: if the sums of the convolution are in whole steps, one for each
+/// channel, so is what normalisation adds to them.
 pub(super) fn train_step(
     layer: Layer,
     epsilon: f32,
     input: Tensor<4>,
     weight: Tensor<4>,
     [gamma, beta]: [Tensor<1>; 2],
+    steps: Option<Tensor<1>>,
 ) -> Step {
     let input = tracked(input);
     let (weight, gamma, beta) = (tracked(weight), tracked(gamma), tracked(beta));
@@ -67,14 +69,17 @@ pub(super) fn train_step(
     let (gamma, beta) = (contiguous(gamma.into_primitive()), contiguous(beta.into_primitive()));
     let Layer { convolution, bounds, threads } = &layer;
     let mut normalized = convolution.forward(values(&input), values(&weight), threads);
-    let (scale, shift) = (values(&gamma), values(&beta));
-    let result = kernels::normalize(&mut normalized, scale, shift, epsilon, *bounds, threads);
+    let affine = [values(&gamma), values(&beta)];
+    let steps = steps.map(plain);
+    let steps = steps.as_ref().map(values);
+    let result = kernels::normalize(&mut normalized, affine, steps, epsilon, *bounds, threads);
     let output = tensor(result.output, convolution.output_shape());
     let output = match prepared {
         OpsKind::Tracked(prepared) => {
             let normalized = tensor(normalized, convolution.output_shape());
             let inverse = tensor(result.inverse, [result.mean.len()]);
-            let saved = Saved { layer, input, weight, gamma, beta, normalized, inverse };
+            let shift = tensor(result.shift, [result.mean.len()]);
+            let saved = Saved { layer, input, weight, gamma, shift, normalized, inverse };
             prepared.finish(saved, output)
         }
         OpsKind::UnTracked(prepared) => prepared.finish(output),
@@ -138,12 +143,14 @@ pub(super) fn convolve(
     Tensor::from_primitive::<Tracked>(output)
 }
 
-/// Normalisation with the batch's statistics alone. All tensors are on `flex` with autodiff.
+/// Normalisation with the batch's statistics alone. All tensors are on `flex` with autodiff. If the
+/// input is in whole steps, one for each channel, so is what is added to it.
 pub(super) fn normalize(
     threads: &Threads,
     epsilon: f32,
     input: Tensor<4>,
     [gamma, beta]: [Tensor<1>; 2],
+    steps: Option<Tensor<1>>,
 ) -> Step {
     let shape = input.dims();
     let (input, gamma, beta) = (tracked(input), tracked(gamma), tracked(beta));
@@ -153,16 +160,19 @@ pub(super) fn normalize(
         .stateful();
     let (gamma, beta) = (contiguous(gamma.into_primitive()), contiguous(beta.into_primitive()));
     let mut normalized = values(&contiguous(input.into_primitive())).to_vec();
-    let (scale, shift) = (values(&gamma), values(&beta));
-    let result = kernels::normalize(&mut normalized, scale, shift, epsilon, UNBOUNDED, threads);
+    let affine = [values(&gamma), values(&beta)];
+    let steps = steps.map(plain);
+    let steps = steps.as_ref().map(values);
+    let result = kernels::normalize(&mut normalized, affine, steps, epsilon, UNBOUNDED, threads);
     let output = tensor(result.output, shape);
     let output = match prepared {
         OpsKind::Tracked(prepared) => {
             let normalized = tensor(normalized, shape);
             let inverse = tensor(result.inverse, [result.mean.len()]);
             let threads = threads.clone();
+            let shift = tensor(result.shift, [result.mean.len()]);
             prepared
-                .finish(SavedNormalization { threads, gamma, beta, normalized, inverse }, output)
+                .finish(SavedNormalization { threads, gamma, shift, normalized, inverse }, output)
         }
         OpsKind::UnTracked(prepared) => prepared.finish(output),
     };
@@ -258,7 +268,7 @@ struct Saved {
     input: FlexTensor,
     weight: FlexTensor,
     gamma: FlexTensor,
-    beta: FlexTensor,
+    shift: FlexTensor,
     normalized: FlexTensor,
     inverse: FlexTensor,
 }
@@ -276,13 +286,13 @@ impl Backward<Flex, 4> for NormalizedConvolutionBackward {
         gradients: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let Saved { layer, input, weight, gamma, beta, normalized, inverse } = ops.state;
+        let Saved { layer, input, weight, gamma, shift, normalized, inverse } = ops.state;
         let Layer { convolution, bounds, threads } = &layer;
         let mut gradient = contiguous(gradients.consume::<Flex>(&ops.node));
         let (by_gamma, by_beta) = denormalize(
             values(&normalized),
             gradient.storage_mut::<f32>(),
-            [values(&gamma), values(&beta), values(&inverse)],
+            [values(&gamma), values(&shift), values(&inverse)],
             *bounds,
             threads,
         );
@@ -297,7 +307,7 @@ impl Backward<Flex, 4> for NormalizedConvolutionBackward {
         }
         register(gradients, of_weight, by_weight, &weight);
         register(gradients, of_gamma, by_gamma, &gamma);
-        register(gradients, of_beta, by_beta, &beta);
+        register(gradients, of_beta, by_beta, &shift);
     }
 }
 
@@ -341,7 +351,7 @@ impl Backward<Flex, 2> for ConvolutionBackward {
 struct SavedNormalization {
     threads: Threads,
     gamma: FlexTensor,
-    beta: FlexTensor,
+    shift: FlexTensor,
     normalized: FlexTensor,
     inverse: FlexTensor,
 }
@@ -359,12 +369,12 @@ impl Backward<Flex, 3> for NormalizationBackward {
         gradients: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let SavedNormalization { threads, gamma, beta, normalized, inverse } = ops.state;
+        let SavedNormalization { threads, gamma, shift, normalized, inverse } = ops.state;
         let mut gradient = contiguous(gradients.consume::<Flex>(&ops.node));
         let (by_gamma, by_beta) = denormalize(
             values(&normalized),
             gradient.storage_mut::<f32>(),
-            [values(&gamma), values(&beta), values(&inverse)],
+            [values(&gamma), values(&shift), values(&inverse)],
             UNBOUNDED,
             &threads,
         );
@@ -373,7 +383,7 @@ impl Backward<Flex, 3> for NormalizationBackward {
             gradients.register::<Flex>(id, gradient);
         }
         register(gradients, of_gamma, by_gamma, &gamma);
-        register(gradients, of_beta, by_beta, &beta);
+        register(gradients, of_beta, by_beta, &shift);
     }
 }
 

@@ -55,19 +55,25 @@ fn round_with_burn(levels: Levels, factor: f32, value: Tensor<4>, scales: Tensor
     (position + moved) * scales
 }
 
-/// A bias rounded to the levels that it has in integers: its scale is that of the input times that
-/// of the weight. The gradient goes straight through.
-pub(super) fn round_bias(
-    bias: Tensor<1>,
-    input_scale: Tensor<1>,
-    weight_scales: Tensor<1>,
-) -> Tensor<1> {
-    let autodiff = bias.device().is_autodiff();
-    let numbers = bias.clone().inner();
-    let scales = weight_scales.inner() * input_scale.inner();
+/// A bias rounded to whole steps between sums. The gradient goes straight through. `steps` are on a
+/// device without autodiff.
+pub(super) fn round_bias(bias: Tensor<1>, steps: Tensor<1>) -> Tensor<1> {
     // The engine rounds halves away from zero here. They are rare.
-    let moved = (numbers.clone() / scales.clone()).round() * scales - numbers;
-    bias + if autodiff { Tensor::from_inner(moved) } else { moved }
+    let rounded = |bias: Tensor<1>| (bias / steps.clone()).round() * steps;
+    let moved = constant(bias.clone(), |bias| rounded(bias.clone()) - bias);
+    bias + moved
+}
+
+/// What a normalisation with such a gain adds to sums in steps, rounded to the steps that they have
+/// after it. No tensor has a gradient.
+pub(super) fn in_whole_steps(added: Tensor<1>, gain: Tensor<1>, steps: Tensor<1>) -> Tensor<1> {
+    let steps = (gain.abs() * steps).clamp_min(f32::MIN_POSITIVE);
+    (added / steps.clone()).round() * steps
+}
+
+/// A tensor without its gradient.
+pub(super) fn untracked<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    if tensor.device().is_autodiff() { tensor.inner() } else { tensor }
 }
 
 /// What a function makes of a tensor, without a gradient.
@@ -75,7 +81,9 @@ fn constant<const D: usize>(
     tensor: Tensor<D>,
     f: impl FnOnce(Tensor<D>) -> Tensor<D>,
 ) -> Tensor<D> {
-    if tensor.device().is_autodiff() { Tensor::from_inner(f(tensor.inner())) } else { f(tensor) }
+    let tracked = tensor.device().is_autodiff();
+    let made = f(untracked(tensor));
+    if tracked { Tensor::from_inner(made) } else { made }
 }
 
 #[cfg(test)]
@@ -155,17 +163,14 @@ mod tests {
             let data = TensorData::new(numbers.to_vec(), [numbers.len()]);
             Tensor::<1>::from_data(data, &device).require_grad()
         };
-        let (bias, input, weight) = (of(&[0.26, -0.9]), of(&[0.5]), of(&[0.2, 0.4]));
-        let rounded = round_bias(bias.clone(), input.clone(), weight.clone());
+        let (bias, steps) = (of(&[0.26, -0.9]), of(&[0.1, 0.2]).inner());
+        let rounded = round_bias(bias.clone(), steps.clone());
         let mut gradients = rounded.clone().sum().backward();
-        let read = |tensor: Tensor<1>| tensor.inner().into_data().try_into_vec::<f32>().unwrap();
-        let rounded = read(rounded);
+        let read = |tensor: Tensor<1>| tensor.into_data().try_into_vec::<f32>().unwrap();
+        let rounded = read(rounded.inner());
         assert!((rounded[0] - 0.3).abs() < 1e-6 && (rounded[1] + 0.8).abs() < 1e-6, "{rounded:?}");
         assert_eq!(read(bias.grad_remove(&mut gradients).unwrap()), [1.0; 2]);
-        assert!(input.grad_remove(&mut gradients).is_none());
-        assert!(weight.grad_remove(&mut gradients).is_none());
         // Without autodiff, they are rounded as well.
-        let [bias, input, weight] = [bias, input, weight].map(Tensor::inner);
-        assert_eq!(read(round_bias(bias, input, weight)), rounded);
+        assert_eq!(read(round_bias(bias.inner(), steps)), rounded);
     }
 }

@@ -21,7 +21,7 @@ use super::layout::Layout;
 use super::live::{Live, reads};
 use super::ops::{Call, Trainable};
 use super::parameter::Parameter;
-use super::simulation::Simulation;
+use super::simulation::{Layer, Simulation};
 
 /// Smallest share of the newest batch in batch normalisation's running statistics.
 pub(crate) const MOMENTUM: f64 = 0.1;
@@ -204,8 +204,10 @@ impl Network {
                     if let Some(simulation) = &self.simulation {
                         value = simulation.read(id, input, value, &self.threads);
                     }
-                    let layer = (value, self.call(id, layout, examples).weight());
-                    let mut output = chain.forward(layer, parameters, momentum, &self.threads);
+                    let call = self.call(id, layout, examples);
+                    let steps = call.quantized.as_ref().map(Layer::steps);
+                    let (layer, threads) = ((value, call.weight()), &self.threads);
+                    let mut output = chain.forward(layer, steps, parameters, momentum, threads);
                     if let (Some(simulation), Some(last)) = (&self.simulation, last) {
                         output = simulation.write(last, output, &self.threads);
                     }
@@ -344,6 +346,9 @@ impl Network {
         let simulation = self.simulation.as_ref();
         Call {
             quantized: simulation.and_then(|simulation| simulation.layer(&self.graph, id)),
+            steps: simulation
+                .and_then(|s| s.normalized(&self.graph, id))
+                .map(|layer| layer.steps()),
             layout,
             inputs: node.inputs.iter().map(|&input| self.graph.shape(input)).collect(),
             batch,

@@ -12,7 +12,7 @@ use edgesmith_kernels::{Levels, Nearest, Threads};
 use super::chain::{Part, RoundedConv, rounded_parts};
 use super::flex;
 use super::held::{Form, Held};
-use super::levels::{factor, round, round_bias};
+use super::levels::{factor, round, round_bias, untracked};
 
 /// Upper limit of what a channel can sum up, as in calibration: half of the range of 32 bits, so
 /// that it cannot overflow even if every weight is rounded up.
@@ -40,6 +40,9 @@ pub(super) struct Simulation {
     /// By parameter, where its scales are.
     #[module(skip)]
     parameters: Vec<Option<OfParameter>>,
+    /// By node, the layer of integers that the normalisation in it is folded into.
+    #[module(skip)]
+    normalizes: Vec<Option<NodeId>>,
     #[module(skip)]
     held: Held,
     /// As it was given.
@@ -102,6 +105,7 @@ impl Simulation {
             of: Vec::new(),
             values: vec![None; graph.values().len()],
             parameters: vec![None; graph.parameters().len()],
+            normalizes: vec![None; graph.nodes().len()],
             held,
             start,
         };
@@ -145,6 +149,14 @@ impl Simulation {
             let factor = factor(numbers, largest);
             let of = OfParameter { scales, rows, levels, factor };
             simulation.parameters[weight.index()] = Some(of);
+        }
+        let normalizations = graph.absorbed_normalizations();
+        for (layer, _) in
+            graph.nodes().filter(|(id, _)| simulation.held.forms[id.index()].multiplies)
+        {
+            if let Some(normalization) = normalizations[layer.index()] {
+                simulation.normalizes[normalization.index()] = Some(layer);
+            }
         }
         simulation
     }
@@ -214,6 +226,11 @@ impl Simulation {
         }
         let weight = self.parameters[node.parameters[0].index()];
         Some(Layer { simulation: self, weight: weight?, input: node.inputs[0] })
+    }
+
+    /// The layer of integers that a node normalises; `None` if it does not.
+    pub(super) fn normalized(&self, graph: &Graph, id: NodeId) -> Option<Layer<'_>> {
+        self.layer(graph, self.normalizes[id.index()]?)
     }
 
     /// The scales that learn: what they belong to, burn's id, and how many there are.
@@ -364,10 +381,17 @@ impl Layer<'_> {
 
     /// The bias, rounded.
     pub(super) fn bias(&self, bias: Tensor<1>) -> Tensor<1> {
+        round_bias(bias, self.steps())
+    }
+
+    /// By channel, the step between its sums, which is the scale of its input times that of its
+    /// weight. What is folded into the layer adds whole steps. Without a gradient.
+    pub(super) fn steps(&self) -> Tensor<1> {
         let Self { simulation, weight, input } = self;
+        let scales = untracked(simulation.trained[weight.scales].val());
         let of = simulation.of_value(simulation.held.scale_of(*input));
-        let input = simulation.scale(of, &bias.device());
-        round_bias(bias, input, simulation.trained[weight.scales].val())
+        let steps = scales.clone() * untracked(simulation.scale(of, &scales.device()));
+        steps.expand([weight.rows])
     }
 }
 

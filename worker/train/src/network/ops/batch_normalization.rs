@@ -1,5 +1,6 @@
 //! Batch normalisation (Ioffe & Szegedy 2015). On a device with autodiff it uses the batch's
 //! statistics and updates the running ones. On a device without autodiff it uses the running ones.
+//! After a layer of integers it adds whole steps of that layer's sums, as its folded form does.
 
 use burn::module::RunningState;
 use burn::tensor::Tensor;
@@ -8,6 +9,7 @@ use edgesmith_graph::BatchNormalization;
 
 use super::super::flex;
 use super::super::layout::Layout;
+use super::super::levels::{in_whole_steps, untracked};
 use super::{Call, Trainable, inputs};
 
 impl Trainable for BatchNormalization {
@@ -18,21 +20,40 @@ impl Trainable for BatchNormalization {
         let running = [2, 3].map(|place| call.observed(place));
         if call.layout == Layout::BatchLast && value.device().is_autodiff() {
             let [_, rows, columns, batch] = value.dims();
-            let step = flex::normalize(call.threads, self.epsilon, value, [scale, shift]);
+            let (affine, steps) = ([scale, shift], call.steps.clone());
+            let step = flex::normalize(call.threads, self.epsilon, value, affine, steps);
             let statistics = [step.mean, step.variance].map(flex::vector);
             observe(statistics, batch * rows * columns, running, call.momentum);
             return step.output;
         }
         call.batch_first(value, |value| {
+            let affine = [&scale, &shift].map(|tensor| untracked(tensor.clone()));
+            let moved = |mean: &Tensor<1>, variance: &Tensor<1>| -> Option<Tensor<4>> {
+                let [scale, shift] = affine;
+                let gain = scale / variance.clone().add_scalar(epsilon).sqrt();
+                let added = shift - mean.clone() * gain.clone();
+                let whole = in_whole_steps(added.clone(), gain, call.steps.clone()?);
+                let moved = whole - added;
+                Some(moved.reshape([1, -1, 1, 1]))
+            };
             if value.device().is_autodiff() {
                 let [batch, _, rows, columns] = value.dims();
                 let result = batch_norm_train(value, scale, shift, epsilon);
-                let statistics = [result.mean.inner(), result.variance.inner()];
-                observe(statistics, batch * rows * columns, running, call.momentum);
-                result.output
+                let [mean, variance] = [result.mean.inner(), result.variance.inner()];
+                let moved = moved(&mean, &variance);
+                observe([mean, variance], batch * rows * columns, running, call.momentum);
+                match moved {
+                    Some(moved) => result.output + Tensor::from_inner(moved),
+                    None => result.output,
+                }
             } else {
                 let [mean, variance] = running.map(|state| state.value_sync());
-                batch_norm(value, scale, shift, mean, variance, epsilon)
+                let moved = moved(&mean, &variance);
+                let output = batch_norm(value, scale, shift, mean, variance, epsilon);
+                match moved {
+                    Some(moved) => output + moved,
+                    None => output,
+                }
             }
         })
     }

@@ -42,6 +42,8 @@ pub(super) struct Call<'a> {
     pub(super) threads: &'a Threads,
     /// The node as a layer whose weight and bias are integers, if that is simulated.
     pub(super) quantized: Option<Layer<'a>>,
+    /// By channel, the step between sums of the layer of integers that the node normalises.
+    pub(super) steps: Option<Tensor<1>>,
     /// The parameters of the node, in the order of the operation's slots.
     pub(super) parameters: Vec<&'a Parameter>,
 }

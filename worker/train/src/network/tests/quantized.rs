@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use edgesmith_graph::{
-    Affine, Evaluator, Graph, Op, Operation as _, Quantization, ValueId, Weights,
+    Affine, Evaluator, Graph, Node, NodeId, Op, Operation as _, Quantization, ValueId, Weights,
 };
 use edgesmith_kernels::Nearest;
 use edgesmith_testing::{noise, random_weights};
@@ -121,6 +121,7 @@ impl<'a> Surrogate<'a> {
     fn outputs(&mut self, inputs: &[Vec<f64>]) -> Vec<f64> {
         self.at = 0;
         let input = self.graph.inputs().next().unwrap();
+        let normalizations = self.graph.absorbed_normalizations();
         let mut examples = Vec::new();
         for example in inputs {
             examples.push(vec![self.value(input, Nearest::Away, example)]);
@@ -131,12 +132,8 @@ impl<'a> Surrogate<'a> {
                 let numbers = match (slot, form.multiplies) {
                     (0, true) => self.weight(parameter.index()),
                     (1, true) => {
-                        let source = self.held.scale_of(node.inputs[0]).index();
-                        let rows = &self.rows[node.parameters[0].index()];
                         let channels = self.numbers[parameter.index()].len();
-                        let rows = rows.iter().cycle().take(channels);
-                        let units = rows.map(|row| row * self.scales[source]).collect();
-                        self.bias(parameter.index(), units)
+                        self.bias(parameter.index(), self.units(node, channels))
                     }
                     _ => self.numbers[parameter.index()].clone(),
                 };
@@ -153,6 +150,17 @@ impl<'a> Surrogate<'a> {
                 }
                 read.push(values);
             }
+            let normalizes =
+                |id: NodeId| matches!(self.graph.node(id).op, Op::BatchNormalization(_));
+            if let Op::Clip(clip) = &node.op
+                && self.graph.producer(node.inputs[0]).is_some_and(normalizes)
+            {
+                // Whole steps are often exactly at an end, and beside it in `f32`.
+                let ends = [clip.low, clip.high].map(f64::from);
+                let at_an_end = |number: &f64| ends.iter().any(|end| (number - end).abs() < 1e-6);
+                let input = node.inputs[0].index();
+                self.unclear |= read.iter().any(|values| values[input].iter().any(at_an_end));
+            }
             if matches!(node.op, Op::BatchNormalization(_)) {
                 let input = node.inputs[0];
                 let channels = self.graph.shape(input).channels() as usize;
@@ -161,6 +169,14 @@ impl<'a> Surrogate<'a> {
                 for (slot, numbers) in [2, 3].into_iter().zip(&statistics) {
                     let parameter = node.parameters[slot];
                     self.evaluator.parameter_mut(parameter).copy_from_slice(numbers);
+                }
+                let layer = self.graph.producer(input).filter(|layer| {
+                    normalizations[layer.index()] == Some(id)
+                        && self.held.forms[layer.index()].multiplies
+                });
+                if let Some(layer) = layer {
+                    let shift = self.shift(node, self.graph.node(layer), &statistics);
+                    self.evaluator.parameter_mut(node.parameters[1]).copy_from_slice(&shift);
                 }
             }
             for (values, read) in examples.iter_mut().zip(&read) {
@@ -238,14 +254,40 @@ impl<'a> Surrogate<'a> {
         moved.collect()
     }
 
+    /// By channel, the step between the sums of a layer.
+    fn units(&self, layer: &Node, channels: usize) -> Vec<f64> {
+        let source = self.held.scale_of(layer.inputs[0]).index();
+        let rows = self.rows[layer.parameters[0].index()].iter().cycle().take(channels);
+        rows.map(|row| row * self.scales[source]).collect()
+    }
+
     /// Rounds a bias to whole units. What that adds does not depend on the scales.
     fn bias(&mut self, parameter: usize, units: Vec<f64>) -> Vec<f64> {
-        let numbers = &self.numbers[parameter];
+        self.whole(self.numbers[parameter].clone(), vec![0.0; units.len()], units)
+    }
+
+    /// The shift of a normalisation with which it is a layer with a bias of whole units.
+    fn shift(&mut self, node: &Node, layer: &Node, [mean, variance]: &[Vec<f64>; 2]) -> Vec<f64> {
+        let Op::BatchNormalization(op) = &node.op else { unreachable!("it normalises") };
+        let [scale, shift] = [0, 1].map(|slot| self.numbers[node.parameters[slot].index()].clone());
+        let units = self.units(layer, shift.len());
+        let gains = scale.iter().zip(variance);
+        let gains =
+            gains.map(|(scale, variance)| scale / (variance + f64::from(op.epsilon)).sqrt());
+        let gains: Vec<f64> = gains.collect();
+        let fixed = mean.iter().zip(&gains).map(|(mean, gain)| -mean * gain).collect();
+        let units = units.iter().zip(&gains).map(|(unit, gain)| unit * gain.abs()).collect();
+        self.whole(shift, fixed, units)
+    }
+
+    /// Moves numbers so that with what is added to them they are whole units. The first pass decides
+    /// by how much.
+    fn whole(&mut self, numbers: Vec<f64>, added: Vec<f64>, units: Vec<f64>) -> Vec<f64> {
         if self.at == self.rounded.len() {
-            let moved = numbers.iter().zip(&units).map(|(x, unit)| {
-                let position = x / unit;
+            let moved = numbers.iter().zip(added).zip(&units).map(|((x, added), unit)| {
+                let position = (x + added) / unit;
                 self.unclear |= (position - position.floor() - 0.5).abs() < 2e-3;
-                Rounded::By(position.round() * unit - x)
+                Rounded::By(position.round() * unit - (x + added))
             });
             let moved = moved.collect();
             self.rounded.push(moved);
@@ -358,7 +400,7 @@ fn check(name: &str, graph: &Graph, seed: u64, fast: bool) -> bool {
             let [low, middle, high] = [-STEP, 0.0, STEP].map(&mut at);
             let (before, after) = ((middle - low) / STEP, (high - middle) / STEP);
             // Numbers are often exactly at a kink, because 0 is a level.
-            if (before - after).abs() < 1e-3 * before.abs().max(1.0) {
+            if (before - after).abs() < 1e-3 * before.abs().max(1e-3) {
                 compared.push((got, f64::from(factor) * (before + after) / 2.0));
             }
         }
@@ -373,7 +415,7 @@ fn check(name: &str, graph: &Graph, seed: u64, fast: bool) -> bool {
 
 /// Checks a graph with the first seed that is clear.
 fn check_any(name: &str, graph: &Graph, fast: bool) -> bool {
-    (0..40).any(|seed| check(name, graph, seed, fast))
+    (0..200).any(|seed| check(name, graph, seed, fast))
 }
 
 #[test]
@@ -382,9 +424,6 @@ fn every_operation_is_rounded_and_learns_as_the_formulas_say() {
         let mut kinds = std::collections::BTreeSet::new();
         let mut left_out = Vec::new();
         for case in cases::all() {
-            if case.graph.absorbed_normalizations().iter().any(Option::is_some) {
-                continue;
-            }
             if check_any(&case.name, &case.graph, fast) {
                 kinds.extend(case.graph.nodes().map(|(_, node)| node.op.kind()));
             } else {
@@ -392,8 +431,9 @@ fn every_operation_is_rounded_and_learns_as_the_formulas_say() {
             }
         }
         assert_eq!(kinds.into_iter().collect::<Vec<_>>(), Op::KINDS);
-        // Linear interpolation between two levels is often exactly in the middle.
-        assert_eq!(left_out, ["resize", "resize of a sequence"]);
+        // Linear interpolation between two levels is often exactly in the middle, and a level at the
+        // end of a clip has no slope.
+        assert_eq!(left_out, ["resize", "normalisation that two nodes read"]);
     }
 }
 
@@ -402,9 +442,7 @@ fn random_networks_are_rounded_and_learn_as_the_formulas_say() {
     let mut checked = 0;
     for seed in 0..40 {
         let graph = random::graph(seed, 5);
-        if graph.absorbed_normalizations().iter().all(Option::is_none) {
-            checked += u32::from(check_any(&format!("network {seed}"), &graph, seed % 2 == 0));
-        }
+        checked += u32::from(check_any(&format!("network {seed}"), &graph, seed % 2 == 0));
     }
     assert!(checked > 5, "{checked}");
 }
