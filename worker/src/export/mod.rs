@@ -17,8 +17,8 @@ use crate::evaluate::{RunError, quantize};
 
 pub(crate) use edge::input_spec;
 pub use edge::{
-    InputForm, Interface, LiftError, Lifted, LowerError, OutputForm, lift, lower, lower_as,
-    lower_coarse, lower_partly,
+    Held, InputForm, Interface, LiftError, Lifted, LowerError, Lowered, OutputForm, lift, lower,
+    lower_as, lower_coarse, lower_integers, lower_partly,
 };
 
 /// The fp32 model of a trained network: folded, then lowered.

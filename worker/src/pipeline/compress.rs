@@ -220,7 +220,7 @@ impl<'a> Passes<'a> {
         self.renew_statistics()?;
         let Self { run, graph, weights, images_seen, .. } = self;
         let (model, cost) = match &quantized {
-            Some(quantized) => (run.integer_model(quantized)?, quantized.cost()),
+            Some(quantized) => run.integer_model(quantized)?,
             None => (run.model(&graph, &weights)?, Cost::of(&graph, Precision::Fp32)),
         };
         Ok(Compressed { graph, weights, images_seen, model, cost, stages })
@@ -296,7 +296,8 @@ impl<'a> Passes<'a> {
     ) -> Result<StageReport, AttemptError> {
         self.run.context.progress(self.epochs.next(0).0, "evaluate");
         if let Some(quantized) = quantized {
-            return self.run.stage(done, &quantized.cost(), &self.run.integer_model(quantized)?);
+            let (model, cost) = self.run.integer_model(quantized)?;
+            return self.run.stage(done, &cost, &model);
         }
         // A training starts from the weights as they are, so it must not see new statistics. Other
         // passes begin with renewing them.

@@ -14,7 +14,7 @@ use edgesmith_common::{
 use edgesmith_compress::{self as compress, Coarse, Masks, Scheme, fold};
 use edgesmith_data::{Dataset, ImageSet, Normalization, Views};
 use edgesmith_edge_runtime::Model;
-use edgesmith_graph::{Graph, Node, Quantization, Role, ValueId, Weights};
+use edgesmith_graph::{Graph, Quantization, ValueId, Weights};
 use edgesmith_search_space::{
     CanonicalHash, Cost, Distillation, Features, Genotype, Granularity, Precision, Quantizing,
     RangeRule, Rounding, Shrink, Space,
@@ -28,7 +28,9 @@ use super::memory::{Share, TrainingMemory};
 use super::notes::{Origin, add_notes};
 use super::{Busy, hopeless, inputs};
 use crate::evaluate::{RunError, evaluate, evaluate_by_class, quantize, quantize_coarsely};
-use crate::export::{Interface, float_model, input_spec, lower, lower_coarse, lower_partly};
+use crate::export::{
+    Held, Interface, Lowered, float_model, input_spec, lower_coarse, lower_integers,
+};
 use crate::lru::Lru;
 use crate::session::AttemptContext;
 
@@ -125,52 +127,23 @@ pub struct Quantized {
     pub coarse: Option<Coarse>,
 }
 
-impl Quantized {
-    /// The cost of one inference. What is held in bytes counts as such. Where a layer in fp32 reads
-    /// or writes it, the numbers stand beside the bytes, as long as it is needed: an upper bound.
-    /// What is not computed in integers is held in fp32.
-    pub fn cost(&self) -> Cost {
-        if self.coarse.is_some() {
-            return Cost::of(&self.graph, Precision::Fp32);
-        }
-        let cost = Cost::of(&self.graph, Precision::Int8);
-        if !self.partly {
-            return cost;
-        }
-        let (graph, clips) = (&self.graph, self.graph.absorbed_clips());
-        let readers = graph.readers();
-        // A layer in fp32 has no scales for its weight.
-        let has_no_scales = |node: &Node| {
-            node.parameters.first().is_some_and(|&first| {
-                graph.parameter(first).role == Role::Weight
-                    && self.quantization.parameter(first).is_none()
-            })
-        };
-        let mut real: Vec<bool> = graph.nodes().map(|(_, node)| has_no_scales(node)).collect();
-        for (id, _) in graph.nodes() {
-            // The clip that is computed along with it is in fp32, too.
-            if let (true, Some((clip, _))) = (real[id.index()], clips[id.index()].as_ref()) {
-                real[clip.index()] = true;
-            }
-        }
-        let bytes = |value: ValueId| {
-            let written = graph.producer(value).into_iter();
-            let mut around = written.chain(readers[value.index()].iter().copied());
-            let real = around.any(|id| real[id.index()]);
-            match (self.quantization.value(value).is_some(), real) {
-                (true, false) => 1,
-                (false, _) => 4,
-                (true, true) => 1 + 4,
-            }
-        };
-        let size = |value: ValueId| {
-            // What is computed along with a clip is held as the clip's output.
-            let clip = graph.producer(value).and_then(|id| clips[id.index()].as_ref());
-            let held = clip.map_or(value, |(clip, _)| graph.node(*clip).output);
-            graph.shape(value).elements() * bytes(held)
-        };
-        Cost { peak_memory_bytes: graph.peak_memory(size), ..cost }
+/// The cost of one inference with a model of integers. What is held in bytes counts as such, and
+/// what is held in fp32, because an operation has no form in integers or stays in fp32, as four
+/// bytes for each number; both as long as the value is needed: an upper bound.
+fn cost(graph: &Graph, lowered: &Lowered) -> Cost {
+    let cost = Cost::of(graph, Precision::Int8);
+    if !lowered.has_real_nodes {
+        return cost;
     }
+    let clips = graph.absorbed_clips();
+    let size = |value: ValueId| {
+        // What is computed along with a clip is held as the clip's output.
+        let clip = graph.producer(value).and_then(|id| clips[id.index()].as_ref());
+        let held = clip.map_or(value, |(clip, _)| graph.node(*clip).output);
+        let Held { fp32, bytes } = lowered.held[held.index()];
+        graph.shape(value).elements() * (4 * u64::from(fp32) + u64::from(bytes))
+    };
+    Cost { peak_memory_bytes: graph.peak_memory(size), ..cost }
 }
 
 /// A network that was evaluated.
@@ -463,21 +436,24 @@ impl Run<'_> {
         Ok(Quantized { graph, weights, quantization, partly, coarse: None })
     }
 
-    /// The model of a network of integers or of levels, with the names of the classes.
-    pub fn integer_model(&self, quantized: &Quantized) -> Result<Model, AttemptError> {
+    /// The model of a network of integers or of levels, with the names of the classes, and what it
+    /// costs.
+    pub fn integer_model(&self, quantized: &Quantized) -> Result<(Model, Cost), AttemptError> {
         let Quantized { graph, weights, quantization, partly, coarse } = quantized;
         let normalization = &self.dataset.normalization;
-        let model = if let Some(coarse) = coarse {
-            lower_coarse(graph, weights, coarse, normalization)
-        } else if *partly {
-            let interface = Interface::of(graph, Some(normalization));
-            lower_partly(graph, weights, quantization, &interface)
+        let (mut model, cost) = if let Some(coarse) = coarse {
+            // What is not computed in integers is held in fp32.
+            let model = lower_coarse(graph, weights, coarse, normalization).map_err(hopeless)?;
+            (model, Cost::of(graph, Precision::Fp32))
         } else {
-            lower(graph, weights, Some(quantization), normalization)
+            let interface = Interface::of(graph, Some(normalization));
+            let lowered = lower_integers(graph, weights, quantization, *partly, &interface);
+            let lowered = lowered.map_err(hopeless)?;
+            let cost = cost(graph, &lowered);
+            (lowered.model, cost)
         };
-        let mut model = model.map_err(hopeless)?;
         model.notes.classes.clone_from(&self.class_names);
-        Ok(model)
+        Ok((model, cost))
     }
 
     /// The model with its origin and test vectors.

@@ -26,7 +26,7 @@ pub fn lower_coarse(
 ) -> Result<edge::Model, LowerError> {
     input_spec(graph, normalization)?;
     let interface = Interface::of(graph, Some(normalization));
-    lower_with(graph, weights, None, Some(coarse), &interface)
+    Ok(lower_with(graph, weights, None, Some(coarse), &interface)?.model)
 }
 
 /// The layer of a node with its weight as levels, if it has some.

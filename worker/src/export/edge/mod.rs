@@ -130,7 +130,8 @@ pub fn lower_as(
     quantization: Option<&Quantization>,
     interface: &Interface,
 ) -> Result<edge::Model, LowerError> {
-    lower_with(graph, weights, quantization.map(Annotation::Whole), None, interface)
+    let annotation = quantization.map(Annotation::Whole);
+    Ok(lower_with(graph, weights, annotation, None, interface)?.model)
 }
 
 /// The model of a network that is folded already: in integers where `quantization` has the scales
@@ -147,8 +148,51 @@ pub fn lower_partly(
     quantization: &Quantization,
     interface: &Interface,
 ) -> Result<edge::Model, LowerError> {
-    let quantization = quantization.with_clipped(graph);
-    lower_with(graph, weights, Some(Annotation::Part(&quantization)), None, interface)
+    Ok(lower_integers(graph, weights, quantization, true, interface)?.model)
+}
+
+/// As [`lower_partly`] if it is `partly` annotated, else as [`lower_as`] with an annotation, and how
+/// the model holds the values of the network.
+///
+/// # Errors
+/// If the engine does not run one of the operations, or a value is not quantized that has to be.
+///
+/// # Panics
+/// See [`lower_as`].
+pub fn lower_integers(
+    graph: &Graph,
+    weights: &Weights,
+    quantization: &Quantization,
+    partly: bool,
+    interface: &Interface,
+) -> Result<Lowered, LowerError> {
+    if partly {
+        let quantization = quantization.with_clipped(graph);
+        lower_with(graph, weights, Some(Annotation::Part(&quantization)), None, interface)
+    } else {
+        lower_with(graph, weights, Some(Annotation::Whole(quantization)), None, interface)
+    }
+}
+
+/// A model, and how it holds the values of the network.
+#[derive(Debug)]
+pub struct Lowered {
+    /// The model.
+    pub model: edge::Model,
+    /// Whether nodes compute in fp32, besides the last layer, which answers in real numbers.
+    pub has_real_nodes: bool,
+    /// By value of the graph. One that is computed along with a clip is not held.
+    pub held: Vec<Held>,
+}
+
+/// How a model holds a value of the network. It is held twice where a layer in fp32 and one in
+/// integers are next to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// In four bytes for each number.
+    pub fp32: bool,
+    /// In a byte for each number.
+    pub bytes: bool,
 }
 
 /// Scales of a network.
@@ -174,7 +218,7 @@ fn lower_with(
     annotation: Option<Annotation<'_>>,
     coarse: Option<&Coarse>,
     interface: &Interface,
-) -> Result<edge::Model, LowerError> {
+) -> Result<Lowered, LowerError> {
     let quantization = annotation.map(Annotation::quantization);
     let given = graph.inputs().len();
     if given != interface.inputs.len() {
@@ -187,6 +231,7 @@ fn lower_with(
         inputs: Vec::with_capacity(given),
         nodes: Vec::new(),
         forms: vec![Forms::default(); graph.values().len()],
+        has_real_nodes: false,
     };
     for (id, form) in graph.inputs().zip(&interface.inputs) {
         lowering.input(id, form)?;
@@ -216,9 +261,13 @@ fn lower_with(
         edge::Output { name: form.name.clone(), value, order: form.order.clone() }
     });
     let outputs = outputs.collect();
-    let Lowering { inputs, nodes, .. } = lowering;
+    let Lowering { inputs, nodes, forms, has_real_nodes, .. } = lowering;
     let (rounding, notes) = (edge::Rounding::Once, edge::Notes::default());
-    Ok(edge::Model { inputs, nodes, outputs, rounding, notes })
+    let model = edge::Model { inputs, nodes, outputs, rounding, notes };
+    let held = forms
+        .iter()
+        .map(|forms| Held { fp32: forms.float.is_some(), bytes: forms.bytes.is_some() });
+    Ok(Lowered { model, has_real_nodes, held: held.collect() })
 }
 
 /// Size and normalisation of the image, for the edge runtime.
@@ -255,6 +304,8 @@ struct Lowering<'a> {
     nodes: Vec<edge::Node>,
     /// By value of the graph.
     forms: Vec<Forms>,
+    /// Whether a node is computed in fp32.
+    has_real_nodes: bool,
 }
 
 /// The engine's values that hold a value of the graph.
@@ -295,6 +346,7 @@ impl Lowering<'_> {
                 return Ok(());
             }
         }
+        self.has_real_nodes = true;
         let mut layer = float_layer(&site)?;
         if let Some(coarse) = self.coarse {
             layer = coarse::leveled(self.graph, node, coarse, layer);

@@ -2,7 +2,9 @@
 
 use edgesmith_common::ScopedMetric;
 use edgesmith_edge_runtime as edge;
+use edgesmith_graph::LayerNormalization;
 
+use super::prune::compress;
 use super::recipe::{run, step, study};
 use super::*;
 
@@ -190,4 +192,50 @@ fn weights_of_1_bit_are_trained_with_normalised_batches() {
             assert!(layer.conv.weight.iter().all(|level| level.unsigned_abs() <= 1));
         }
     }
+}
+
+/// A convolution of 8 channels, layer normalisation, and a linear layer.
+fn normalized_network() -> (Graph, Weights) {
+    let mut b = GraphBuilder::new();
+    let image = b.input("image", Shape::new(1, &[8, 8]).unwrap()).unwrap();
+    let conv = [
+        b.parameter("conv.weight", &[8, 1, 3, 3], Role::Weight).unwrap(),
+        b.parameter("conv.bias", &[8], Role::Bias).unwrap(),
+    ];
+    let linear = [
+        b.parameter("fc.weight", &[10, 8], Role::Weight).unwrap(),
+        b.parameter("fc.bias", &[10], Role::Bias).unwrap(),
+    ];
+    let conv = b.node("conv", Conv::dense(3, 1), &[image], &conv, Place::default()).unwrap();
+    let layers = LayerNormalization { axes: [0][..].into(), epsilon: 1e-5 };
+    let normal = b.node("normal", layers, &[conv], &[], Place::default()).unwrap();
+    let pool = b.node("pool", GlobalAveragePool, &[normal], &[], Place::default()).unwrap();
+    let classes = b.node("fc", Linear, &[pool], &linear, Place::default()).unwrap();
+    let graph = b.finish(&[classes]).unwrap();
+    let weights = edgesmith_testing::random_weights(&graph, 7);
+    (graph, weights)
+}
+
+/// Layer normalisation has no form in integers, so what it reads and writes is held in fp32, and in
+/// bytes as well, because layers of integers stand on both sides.
+#[test]
+fn what_is_computed_in_fp32_counts_four_bytes_in_peak_memory() {
+    let (graph, weights) = normalized_network();
+    let (task, file) = compress(&graph, &weights, &step("quantize", ""));
+    let context = AttemptContext::offline(vec![file]);
+    let trained = match worker().execute(task, &context) {
+        Ok(Outcome::TrialTrained(trained)) => trained,
+        other => panic!("{other:?}"),
+    };
+    let peaks = trained.stages.iter().map(|stage| {
+        let peak = stage.figures.get(&Metric::PEAK_MEMORY_BYTES.whole());
+        (&*stage.pass, peak.unwrap())
+    });
+    // The image, and what the convolution writes. The normalisation writes to the same place.
+    let (image, numbers) = (64.0, 8.0 * 64.0);
+    let (fp32, quantized) = (4.0 * image + 4.0 * numbers, image + (4.0 + 1.0) * numbers);
+    let peaks: Vec<_> = peaks.collect();
+    assert_eq!(peaks, [("original", fp32), ("quantize", quantized)]);
+    let whole = Metric::PEAK_MEMORY_BYTES.whole();
+    assert_eq!(trained.compressed.get(&whole), Some(quantized));
 }
