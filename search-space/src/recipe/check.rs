@@ -233,12 +233,30 @@ fn unsuited(space: &PruneSpace) -> Vec<(&'static str, String)> {
             ),
         ),
     }
-    for importance in space.importance.iter().filter(|one| **one != Importance::L1) {
-        let text = format!(
-            "\"{importance}\" ranks channels only; with granularity = \"{name}\" use \"l1\", the \
-             magnitude of each weight"
-        );
-        push("importance", text);
+    for importance in &space.importance {
+        match importance {
+            Importance::L1 | Importance::Taylor | Importance::Random => {}
+            // Within a layer it ranks as the magnitude does.
+            Importance::Lamp
+                if (space.unit, space.of) == (PruneUnit::Weights, Scope::Parameters) => {}
+            Importance::Lamp => {
+                let text = "\"lamp\" compares layers with each other; without of = \"parameters\" \
+                            use \"l1\", which ranks the weights of a layer in the same order";
+                push("importance", text.to_owned());
+            }
+            Importance::L2
+            | Importance::Scale
+            | Importance::GeometricMedian
+            | Importance::Activity
+            | Importance::Influence
+            | Importance::Output => {
+                let text = format!(
+                    "\"{importance}\" does not rank single weights; with granularity = \"{name}\" \
+                     use \"l1\", \"lamp\", \"taylor\" or \"random\""
+                );
+                push("importance", text);
+            }
+        }
     }
     if space.multiple_of.iter().any(|multiple| *multiple != Multiple::ONE) {
         let text = format!(
@@ -265,6 +283,10 @@ fn unsuited(space: &PruneSpace) -> Vec<(&'static str, String)> {
 
 fn unsuited_to_channels(space: &PruneSpace) -> Vec<(&'static str, String)> {
     let mut mistakes = Vec::new();
+    if space.importance.contains(&Importance::Lamp) {
+        let text = "\"lamp\" ranks single weights only; use it with granularity = \"weights\"";
+        mistakes.push(("importance", text.to_owned()));
+    }
     if space.importance.contains(&Importance::Output) {
         let text = "\"output\" ranks blocks only; use it with granularity = \"blocks\"";
         mistakes.push(("importance", text.to_owned()));
@@ -305,8 +327,8 @@ fn unsuited_to_blocks(space: &PruneSpace) -> Vec<(&'static str, String)> {
     let ranks = |one: &Importance| matches!(one, Importance::Output | Importance::Random);
     for importance in space.importance.iter().filter(|one| !ranks(one)) {
         let text = format!(
-            "\"{importance}\" ranks channels; with granularity = \"blocks\" use \"output\" or \
-             \"random\""
+            "\"{importance}\" does not rank blocks; with granularity = \"blocks\" use \"output\" \
+             or \"random\""
         );
         mistakes.push(("importance", text));
     }

@@ -38,6 +38,9 @@ pub enum Importance {
     /// How far the outputs move without a block: the mean square of their change, over training
     /// images. Of blocks only.
     Output,
+    /// The square of a weight as a share of those in its layer that are not smaller (Lee et al.
+    /// 2021). Of single weights only.
+    Lamp,
 }
 
 /// What a share of a pruning is a share of.
@@ -202,7 +205,7 @@ named!(Precision, "precision": Fp32 "fp32", Int8 "int8");
 named!(
     Importance, "importance":
     L1 "l1", L2 "l2", Scale "scale", Taylor "taylor", GeometricMedian "geometric-median",
-    Activity "activity", Influence "influence", Random "random", Output "output"
+    Activity "activity", Influence "influence", Random "random", Output "output", Lamp "lamp"
 );
 named!(
     Scope, "scope":

@@ -573,31 +573,33 @@ fn single_weights_go_without_changing_a_size() {
 
 #[test]
 fn what_has_no_meaning_for_single_weights_is_refused() {
-    let taylor = PruneSpace {
+    let macs = PruneSpace {
         unit: PruneUnit::Weights,
-        importance: vec![Importance::L1, Importance::Taylor],
+        importance: vec![Importance::L1, Importance::Influence],
         multiple_of: vec![1.into(), 8.into()],
         ..prune(Scope::Macs, &[0.5])
     };
     let two_of_four = PruneSpace {
         unit: PruneUnit::TwoOfFour,
-        importance: vec![Importance::L1],
+        importance: vec![Importance::Taylor, Importance::Lamp],
         rounds: vec![1, 4],
         ..prune(Scope::Parameters, &[0.0, 0.5, 0.25])
     };
-    let steps = [taylor, two_of_four].map(StepSpace::Prune).to_vec();
+    let steps = [macs, two_of_four].map(StepSpace::Prune).to_vec();
     let wrong = RecipeSpace::Steps(steps);
     let errors = StagedSpace::new(definition(wrong), DATA).unwrap_err();
     let said: Vec<String> = errors.iter().map(SpaceError::to_string).collect();
     let expected = [
         "recipe.steps[0].of: \"macs\" counts channels; with granularity = \"weights\" use \
          \"layer\" (weights of each layer) or \"parameters\" (weights of the whole network)",
-        "recipe.steps[0].importance: \"taylor\" ranks channels only; with granularity = \
-         \"weights\" use \"l1\", the magnitude of each weight",
+        "recipe.steps[0].importance: \"influence\" does not rank single weights; with granularity = \
+         \"weights\" use \"l1\", \"lamp\", \"taylor\" or \"random\"",
         "recipe.steps[0].multiple_of: multiples are of channels; leave the setting out with \
          granularity = \"weights\"",
         "recipe.steps[1].of: \"parameters\" has no meaning with granularity = \"2:4\"; use \
          \"layer\"",
+        "recipe.steps[1].importance: \"lamp\" compares layers with each other; without of = \
+         \"parameters\" use \"l1\", which ranks the weights of a layer in the same order",
         "recipe.steps[1].share: 0.25 is not allowed; granularity = \"2:4\" removes two weights of \
          four, so use 0.5 (or 0 for no pruning)",
         "recipe.steps[1].rounds: two weights of four go in one round; leave the setting out with \
@@ -760,7 +762,8 @@ fn blocks_go_with_a_share_of_the_network() {
         ),
         (
             blocks(Scope::Macs, &[0.5], Importance::Taylor),
-            "\"taylor\" ranks channels; with granularity = \"blocks\" use \"output\" or \"random\"",
+            "\"taylor\" does not rank blocks; with granularity = \"blocks\" use \"output\" or \
+             \"random\"",
         ),
         (
             PruneSpace {

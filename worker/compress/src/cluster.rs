@@ -112,6 +112,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::WeightScores;
     use crate::fold;
 
     /// K-means as it is written down: all distances, and means of what is nearest.
@@ -167,7 +168,7 @@ mod tests {
         ) {
             let (graph, weights) = fold(&graph, &random_weights(&graph, seed));
             let clustered = cluster(&graph, &weights, None, clusters);
-            let masks = Masks::smallest_globally(&graph, &weights, 0.6);
+            let masks = Masks::least_globally(&WeightScores::magnitudes(&graph, &weights), 0.6);
             let mut sparse = weights.clone();
             masks.apply(&mut sparse);
             let both = cluster(&graph, &sparse, Some(&masks), clusters);

@@ -36,6 +36,6 @@ pub use learn_rounding::learn_rounding;
 pub use prune::{cut_least, cut_to, prune, rank};
 pub use quantize::{Calibration, QuantizeError};
 pub use scheme::{Granularity, RangeRule, Rounding, Scheme, Widths};
-pub use sparsity::Masks;
+pub use sparsity::{Masks, WeightScores};
 pub use unfold::{Unfolded, unfold};
 pub use walk::held_numbers;

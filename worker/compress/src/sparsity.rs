@@ -1,7 +1,7 @@
-//! Pruning of single weights by magnitude (Han et al. 2015, "Learning both weights and connections
-//! for efficient neural networks"): which ones stay, as a mask that later training keeps. The
-//! network has the same size and the same multiplications; its file is stored smaller. It does not
-//! fine-tune.
+//! Pruning of single weights (Han et al. 2015, "Learning both weights and connections for efficient
+//! neural networks"): how important each one is, and which ones stay, as a mask that later training
+//! keeps. The network has the same size and the same multiplications; its file is stored smaller.
+//! It does not fine-tune.
 //!
 //! Only the weights of convolutions and linear layers are masked. Magnitudes are those after
 //! folding batch normalisation, so that layers and filters can be compared; the mask is the same
@@ -20,58 +20,123 @@ pub struct Masks {
     pub kept: BTreeMap<String, Vec<bool>>,
 }
 
+/// How important each single weight is: a larger number means more important. Those of two criteria
+/// cannot be compared with each other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WeightScores {
+    layers: Vec<Layer>,
+}
+
 /// A weight of a convolution or linear layer.
-struct Layer<'a> {
-    name: &'a str,
+#[derive(Debug, Clone, PartialEq)]
+struct Layer {
+    name: String,
     /// `[out, in, kernel…]`
     shape: Vec<usize>,
-    /// By number, after folding.
-    magnitudes: Vec<f32>,
+    /// By number.
+    scores: Vec<f64>,
+}
+
+impl WeightScores {
+    /// The magnitudes (Han et al. 2015).
+    ///
+    /// # Panics
+    /// If `weights` do not fit `graph`.
+    pub fn magnitudes(graph: &Graph, weights: &Weights) -> Self {
+        let normalizations = graph.absorbed_normalizations();
+        let layer = |(name, id): (&str, NodeId)| {
+            let normalization = normalizations[id.index()].map(|id| graph.node(id));
+            let folded = Folded::of(graph, weights, graph.node(id), normalization).weight;
+            let scores = folded.iter().map(|weight| f64::from(weight.abs())).collect();
+            Layer { name: name.to_owned(), shape: weights.arrays[name].shape.clone(), scores }
+        };
+        Self { layers: names(graph).into_iter().map(layer).collect() }
+    }
+
+    /// The square of each weight as a share of the sum of its own and those of the larger ones of
+    /// its layer (Lee et al. 2021, "Layer-adaptive sparsity for the magnitude-based pruning").
+    /// Within a layer the order is that of magnitudes. The largest weight of each layer has the
+    /// score 1, so no layer loses all of them before the others do, however small they are.
+    ///
+    /// # Panics
+    /// If `weights` do not fit `graph`.
+    pub fn lamp(graph: &Graph, weights: &Weights) -> Self {
+        let mut scores = Self::magnitudes(graph, weights);
+        for Layer { scores, .. } in &mut scores.layers {
+            let mut places: Vec<usize> = (0..scores.len()).collect();
+            places.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+            let mut sum = 0.0;
+            for place in places {
+                let square = scores[place] * scores[place];
+                sum += square;
+                scores[place] = if square > 0.0 { square / sum } else { 0.0 };
+            }
+        }
+        scores
+    }
+
+    /// What another criterion says of each number, by the parameter's name.
+    ///
+    /// # Panics
+    /// If `weights` do not fit `graph`, or `scores` lack one of the weights that are masked.
+    pub fn of(graph: &Graph, weights: &Weights, scores: &BTreeMap<String, Vec<f64>>) -> Self {
+        let layer = |(name, _): (&str, NodeId)| {
+            let (shape, scores) = (weights.arrays[name].shape.clone(), scores[name].clone());
+            assert_eq!(
+                scores.len(),
+                shape.iter().product::<usize>(),
+                "{name} has a score for each number"
+            );
+            Layer { name: name.to_owned(), shape, scores }
+        };
+        Self { layers: names(graph).into_iter().map(layer).collect() }
+    }
+
+    /// What `draw` says, one number after the other, as the control. Weights that are 0 go first.
+    ///
+    /// # Panics
+    /// If `weights` do not fit `graph`.
+    pub fn random(graph: &Graph, weights: &Weights, mut draw: impl FnMut() -> f64) -> Self {
+        let mut scores = Self::magnitudes(graph, weights);
+        for score in scores.layers.iter_mut().flat_map(|layer| &mut layer.scores) {
+            let drawn = draw();
+            *score = if *score > 0.0 { f64::MIN_POSITIVE + drawn.abs() } else { 0.0 };
+        }
+        scores
+    }
 }
 
 impl Masks {
-    /// Removes the smallest weights of the whole network, so that the share `removed`, `0..=1`, of
+    /// Removes the least important weights of the whole network, so that the share `removed`,
+    /// `0..=1`, of them goes. On ties the later one goes first.
+    pub fn least_globally(scores: &WeightScores, removed: f64) -> Self {
+        let all: Vec<f64> = scores.layers.iter().flat_map(|layer| layer.scores.clone()).collect();
+        let mut kept = without_least(&all, removed).into_iter();
+        Self::of(scores, |layer| kept.by_ref().take(layer.scores.len()).collect())
+    }
+
+    /// Removes the least important weights of each layer, so that the share `removed`, `0..=1`, of
     /// them goes. On ties the later one goes first.
-    ///
-    /// # Panics
-    /// If `weights` do not fit `graph`.
-    pub fn smallest_globally(graph: &Graph, weights: &Weights, removed: f64) -> Self {
-        let layers = layers(graph, weights);
-        let all: Vec<f32> = layers.iter().flat_map(|layer| layer.magnitudes.clone()).collect();
-        let mut kept = without_smallest(&all, removed).into_iter();
-        let of_layer = |layer: &Layer| kept.by_ref().take(layer.magnitudes.len()).collect();
-        Self::of(&layers, of_layer)
+    pub fn least_per_layer(scores: &WeightScores, removed: f64) -> Self {
+        Self::of(scores, |layer| without_least(&layer.scores, removed))
     }
 
-    /// Removes the smallest weights of each layer, so that the share `removed`, `0..=1`, of them
-    /// goes. On ties the later one goes first.
-    ///
-    /// # Panics
-    /// If `weights` do not fit `graph`.
-    pub fn smallest_per_layer(graph: &Graph, weights: &Weights, removed: f64) -> Self {
-        let of_layer = |layer: &Layer| without_smallest(&layer.magnitudes, removed);
-        Self::of(&layers(graph, weights), of_layer)
-    }
-
-    /// Keeps the two largest of each four weights that follow each other along the input channels,
-    /// at the same output channel and place of the kernel (the pattern 2:4). At most two of what is
-    /// left over stay. Weights with one or two inputs, as those of depthwise convolutions, all
-    /// stay.
-    ///
-    /// # Panics
-    /// If `weights` do not fit `graph`.
-    pub fn two_of_four(graph: &Graph, weights: &Weights) -> Self {
-        Self::of(&layers(graph, weights), |Layer { shape, magnitudes, .. }| {
+    /// Keeps the two most important of each four weights that follow each other along the input
+    /// channels, at the same output channel and place of the kernel (the pattern 2:4). At most two
+    /// of what is left over stay. Weights with one or two inputs, as those of depthwise
+    /// convolutions, all stay.
+    pub fn two_of_four(scores: &WeightScores) -> Self {
+        Self::of(scores, |Layer { shape, scores, .. }| {
             let (outputs, inputs) = (shape[0], shape[1]);
             let taps: usize = shape[2..].iter().product();
-            let mut kept = vec![false; magnitudes.len()];
+            let mut kept = vec![false; scores.len()];
             for (output, tap) in (0..outputs).flat_map(|o| (0..taps).map(move |tap| (o, tap))) {
                 for start in (0..inputs).step_by(4) {
                     let mut places: Vec<usize> = (start..inputs.min(start + 4))
                         .map(|input| (output * inputs + input) * taps + tap)
                         .collect();
                     // The sort is stable.
-                    places.sort_by(|&a, &b| magnitudes[b].total_cmp(&magnitudes[a]));
+                    places.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
                     places.iter().take(2).for_each(|&place| kept[place] = true);
                 }
             }
@@ -133,8 +198,9 @@ impl Masks {
         }
     }
 
-    fn of(layers: &[Layer], mut kept: impl FnMut(&Layer) -> Vec<bool>) -> Self {
-        Self { kept: layers.iter().map(|layer| (layer.name.to_owned(), kept(layer))).collect() }
+    fn of(scores: &WeightScores, mut kept: impl FnMut(&Layer) -> Vec<bool>) -> Self {
+        let kept = scores.layers.iter().map(|layer| (layer.name.clone(), kept(layer)));
+        Self { kept: kept.collect() }
     }
 }
 
@@ -150,24 +216,13 @@ fn names(graph: &Graph) -> Vec<(&str, NodeId)> {
     graph.nodes().filter_map(weight).collect()
 }
 
-fn layers<'a>(graph: &'a Graph, weights: &Weights) -> Vec<Layer<'a>> {
-    let normalizations = graph.absorbed_normalizations();
-    let layer = |(name, id): (&'a str, NodeId)| {
-        let normalization = normalizations[id.index()].map(|id| graph.node(id));
-        let folded = Folded::of(graph, weights, graph.node(id), normalization).weight;
-        let magnitudes = folded.iter().map(|weight| weight.abs()).collect();
-        Layer { name, shape: weights.arrays[name].shape.clone(), magnitudes }
-    };
-    names(graph).into_iter().map(layer).collect()
-}
-
-/// For each magnitude whether it stays if this share of all goes: `round(count * removed)`, the
-/// smallest ones.
-fn without_smallest(magnitudes: &[f32], removed: f64) -> Vec<bool> {
-    let count = magnitudes.len();
+/// For each score whether its weight stays if this share of all goes: `round(count * removed)`, the
+/// least important ones.
+fn without_least(scores: &[f64], removed: f64) -> Vec<bool> {
+    let count = scores.len();
     let gone = ((count as f64 * removed).round() as usize).min(count);
     let mut places: Vec<usize> = (0..count).collect();
-    places.sort_unstable_by(|&a, &b| magnitudes[a].total_cmp(&magnitudes[b]).then(b.cmp(&a)));
+    places.sort_unstable_by(|&a, &b| scores[a].total_cmp(&scores[b]).then(b.cmp(&a)));
     let mut kept = vec![true; count];
     places[..gone].iter().for_each(|&place| kept[place] = false);
     kept
@@ -185,6 +240,11 @@ mod tests {
     /// How many weights go.
     fn zeros_of(masks: &Masks) -> u64 {
         masks.kept.values().flatten().filter(|kept| !**kept).count() as u64
+    }
+
+    /// Without the smallest weights of the whole network.
+    fn smallest(graph: &Graph, weights: &Weights, removed: f64) -> Masks {
+        Masks::least_globally(&WeightScores::magnitudes(graph, weights), removed)
     }
 
     /// Its magnitude, the name of its parameter, and its place in it.
@@ -212,11 +272,12 @@ mod tests {
         ) {
             let weights = random_weights(&graph, seed);
             let all = folded(&graph, &weights);
+            let scores = WeightScores::magnitudes(&graph, &weights);
             for one_by_one in [false, true] {
                 let masks = if one_by_one {
-                    Masks::smallest_per_layer(&graph, &weights, removed)
+                    Masks::least_per_layer(&scores, removed)
                 } else {
-                    Masks::smallest_globally(&graph, &weights, removed)
+                    Masks::least_globally(&scores, removed)
                 };
                 let mut masked = weights.clone();
                 masks.apply(&mut masked);
@@ -267,7 +328,7 @@ mod tests {
             seed: u64,
         ) {
             let (graph, weights) = fold(&graph, &random_weights(&graph, seed));
-            let masks = Masks::two_of_four(&graph, &weights);
+            let masks = Masks::two_of_four(&WeightScores::magnitudes(&graph, &weights));
             for (name, kept) in &masks.kept {
                 let array = &weights.arrays[name];
                 let taps: usize = array.shape[2..].iter().product();
@@ -288,16 +349,65 @@ mod tests {
         }
     }
 
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        /// The scores of a plain loop over all pairs, on the folded network.
+        #[test]
+        fn lamp_is_the_share_among_weights_that_are_not_smaller(
+            graph in arbitrary_graph(),
+            seed: u64,
+        ) {
+            let (graph, weights) = fold(&graph, &random_weights(&graph, seed));
+            for Layer { name, scores, .. } in WeightScores::lamp(&graph, &weights).layers {
+                let numbers: Vec<f64> =
+                    weights.arrays[&name].data.iter().map(|w| f64::from(*w)).collect();
+                let mut greatest = 0.0f64;
+                for (number, score) in numbers.iter().zip(&scores) {
+                    // No two of these random weights have one magnitude.
+                    let larger = numbers.iter().filter(|other| other.abs() >= number.abs());
+                    let sum: f64 = larger.map(|other| other * other).sum();
+                    prop_assert!((score - number * number / sum).abs() < 1e-9, "{name}: {score}");
+                    greatest = greatest.max(*score);
+                }
+                prop_assert_eq!(greatest, 1.0);
+            }
+        }
+    }
+
+    #[test]
+    fn zeros_are_least_important_and_chance_ranks_the_rest() {
+        let graph = conv_graph();
+        let mut weights = random_weights(&graph, 1);
+        let half = smallest(&graph, &weights, 0.5);
+        half.apply(&mut weights);
+        let mut state = 1u64;
+        let draw = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 11) as f64 / (1u64 << 53) as f64
+        };
+        let random = WeightScores::random(&graph, &weights, draw);
+        assert_eq!(Masks::least_globally(&random, 0.5), half);
+        let more = Masks::least_globally(&random, 0.8);
+        assert_eq!(more.clone().and(&half), more);
+        assert_ne!(more, smallest(&graph, &weights, 0.8));
+        assert_eq!(Masks::least_globally(&WeightScores::lamp(&graph, &weights), 0.5), half);
+        // Scores by name.
+        let by_name: BTreeMap<String, Vec<f64>> =
+            random.layers.iter().map(|layer| (layer.name.clone(), layer.scores.clone())).collect();
+        assert_eq!(WeightScores::of(&graph, &weights, &by_name), random);
+    }
+
     #[test]
     fn half_of_every_layer_with_a_multiple_of_four_inputs_goes() {
         let graph = conv_graph();
         let mut weights = random_weights(&graph, 1);
-        Masks::two_of_four(&graph, &weights).apply(&mut weights);
+        Masks::two_of_four(&WeightScores::magnitudes(&graph, &weights)).apply(&mut weights);
         let zeros = |name: &str| weights.arrays[name].data.iter().filter(|w| **w == 0.0).count();
         // One input channel.
         assert_eq!(zeros("stem.weight"), 0);
         assert_eq!(zeros("stage1.block1.conv.weight"), 16 * 16 * 9 / 2);
-        let half = Masks::smallest_globally(&graph, &weights, 0.5);
+        let half = smallest(&graph, &weights, 0.5);
         half.apply(&mut weights);
         let all: usize = half.kept.values().map(Vec::len).sum();
         assert_eq!(zeros_of(&half), (all as f64 / 2.0).round() as u64);
@@ -307,7 +417,7 @@ mod tests {
     fn masks_follow_the_channels_that_are_left() {
         let graph = conv_graph();
         let weights = random_weights(&graph, 3);
-        let masks = Masks::smallest_globally(&graph, &weights, 0.5);
+        let masks = smallest(&graph, &weights, 0.5);
         let mut masked = weights.clone();
         masks.apply(&mut masked);
         let channels = graph.channels();
@@ -324,13 +434,13 @@ mod tests {
             let zeros: Vec<bool> = slim.arrays[name].data.iter().map(|w| *w != 0.0).collect();
             assert_eq!(kept, &zeros, "{name}");
         }
-        let fewer = Masks::smallest_globally(&graph, &weights, 0.2);
+        let fewer = smallest(&graph, &weights, 0.2);
         assert_eq!(fewer.and(&masks), masks);
     }
 
     #[test]
     fn on_ties_the_later_weight_goes_first() {
-        assert_eq!(without_smallest(&[1.0, 2.0, 1.0, 1.0], 0.5), [true, true, false, false]);
-        assert_eq!(without_smallest(&[], 0.5), [true; 0]);
+        assert_eq!(without_least(&[1.0, 2.0, 1.0, 1.0], 0.5), [true, true, false, false]);
+        assert_eq!(without_least(&[], 0.5), [true; 0]);
     }
 }

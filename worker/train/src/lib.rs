@@ -54,7 +54,7 @@ pub use memory::{Memory, TooLarge, normalizes};
 pub use network::{Network, fresh_weights};
 pub use optimizer::Moments;
 pub use soft_targets::{Lesson, SoftTargets, SoftTargetsError, soft_targets};
-pub use taylor::{TaylorRequest, taylor};
+pub use taylor::{TaylorRequest, taylor, taylor_of_weights};
 pub use throughput::Throughput;
 
 use backward::{StepLoss, backward, of_features};

@@ -127,7 +127,8 @@ impl Passes<'_> {
             | Importance::Taylor
             | Importance::GeometricMedian
             | Importance::Activity
-            | Importance::Influence => {
+            | Importance::Influence
+            | Importance::Lamp => {
                 return Err(hopeless(format!("{importance} does not rank blocks")));
             }
         };

@@ -6,7 +6,7 @@ use edgesmith_compress::budget::{Resource, kept_where, kept_within, least_kept};
 use edgesmith_compress::importance::{
     Activity, Influence, geometric_median, l1_norm, l2_norm, normalization_scale, random, taylor,
 };
-use edgesmith_compress::{Masks, cut_to};
+use edgesmith_compress::{Masks, WeightScores, cut_to};
 use edgesmith_graph::{ChannelGroup, Channels, Cut, Graph};
 use edgesmith_search_space::{
     Among, Amount, Counted, FineTuning, Importance, Multiple, PruneUnit, Pruning, Rewind, pruning,
@@ -232,14 +232,15 @@ impl Passes<'_> {
             self.note_round(round, pruning);
             self.renew_statistics()?;
             let (graph, weights) = (&self.graph, &self.weights);
+            let scores = self.weight_scores(pruning.importance)?;
             let masks = match pruning.amount.after(round, pruning.rounds) {
                 Amount::Weights { among: Among::Layer, share } => {
-                    Masks::smallest_per_layer(graph, weights, share)
+                    Masks::least_per_layer(&scores, share)
                 }
                 Amount::Weights { among: Among::Network, share } => {
-                    Masks::smallest_globally(graph, weights, share)
+                    Masks::least_globally(&scores, share)
                 }
-                Amount::TwoOfFour { .. } => Masks::two_of_four(graph, weights),
+                Amount::TwoOfFour { .. } => Masks::two_of_four(&scores),
                 Amount::Stage { .. }
                 | Amount::Layer { .. }
                 | Amount::Network { .. }
@@ -283,7 +284,9 @@ impl Passes<'_> {
             Importance::L2 => l2_norm(graph, channels, weights),
             Importance::Scale => normalization_scale(graph, channels, weights).map_err(hopeless)?,
             Importance::GeometricMedian => geometric_median(graph, channels, weights),
-            Importance::Taylor => taylor(graph, channels, &run.effects(graph, weights)?),
+            Importance::Taylor => {
+                taylor(graph, channels, &run.effects(edgesmith_train::taylor, graph, weights)?)
+            }
             Importance::Activity => {
                 let mut activity = Activity::new(graph, weights);
                 run.each_example(graph, |example| activity.observe(example).map_err(hopeless))?;
@@ -300,6 +303,33 @@ impl Passes<'_> {
                 random(channels, || rng.random())
             }
             Importance::Output => return Err(hopeless("the output ranks blocks only")),
+            Importance::Lamp => return Err(hopeless("lamp ranks single weights only")),
+        })
+    }
+
+    /// How important each single weight is.
+    fn weight_scores(&self, criterion: Importance) -> Result<WeightScores, AttemptError> {
+        let (graph, weights, run) = (&self.graph, &self.weights, self.run);
+        Ok(match criterion {
+            Importance::L1 => WeightScores::magnitudes(graph, weights),
+            Importance::Lamp => WeightScores::lamp(graph, weights),
+            Importance::Taylor => {
+                let effects = run.effects(edgesmith_train::taylor_of_weights, graph, weights)?;
+                WeightScores::of(graph, weights, &effects)
+            }
+            Importance::Random => {
+                let seed = run.study.seed.derive(Purpose::Importance(self.number));
+                let mut rng = ChaCha8Rng::from_seed(seed);
+                WeightScores::random(graph, weights, || rng.random())
+            }
+            Importance::L2
+            | Importance::Scale
+            | Importance::GeometricMedian
+            | Importance::Activity
+            | Importance::Influence
+            | Importance::Output => {
+                return Err(hopeless(format!("{criterion} does not rank single weights")));
+            }
         })
     }
 }

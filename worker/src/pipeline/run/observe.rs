@@ -3,12 +3,13 @@
 //! nothing.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use edgesmith_common::AttemptError;
 use edgesmith_compress::{Unfolded, fold, unfold};
 use edgesmith_data::ImageSet;
 use edgesmith_graph::{Cut, Graph, Quantization, Weights};
-use edgesmith_train::{Memory, TaylorRequest, normalizes, taylor};
+use edgesmith_train::{Memory, TaylorRequest, TrainError, normalizes};
 
 use super::super::hopeless;
 use super::{Run, run_failed, training_failed};
@@ -21,6 +22,12 @@ const IMPORTANCE_IMAGES: usize = 256;
 const BIAS_IMAGES: usize = 64;
 /// Largest number of numbers that are held for it, if one image does not need more.
 const MAX_HELD_NUMBERS: u64 = 1 << 27;
+
+/// [`edgesmith_train::taylor`], or [`edgesmith_train::taylor_of_weights`].
+type Effects = fn(
+    TaylorRequest,
+    &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<BTreeMap<String, Vec<f64>>, TrainError>;
 
 impl Run<'_> {
     /// The weights `slim` of a network that was cut and normalises no batches, with the biases with
@@ -66,10 +73,11 @@ impl Run<'_> {
         })
     }
 
-    /// The effect of each filter of a network on the loss over some of the training images, by
-    /// layer.
+    /// What `effects` says of a network over some of the training images: that of each filter on
+    /// the loss, by layer, or that of each weight, by parameter.
     pub fn effects(
         &self,
+        effects: Effects,
         graph: &Graph,
         weights: &Weights,
     ) -> Result<BTreeMap<String, Vec<f64>>, AttemptError> {
@@ -85,7 +93,7 @@ impl Run<'_> {
             device: self.device,
             cores: self.cores,
         };
-        taylor(request, &mut || self.pause_or_stop()).map_err(training_failed)
+        effects(request, &mut || self.pause_or_stop()).map_err(training_failed)
     }
 
     /// Gives `observe` what a network reads of some of the training images.
