@@ -3,8 +3,9 @@
 What `compress_walkthrough.py` and `compress_methods.py` share. A finished cell leaves NAME.toml
 (its recipe), NAME.edge (the network) and NAME.json (its figures) in the folder --keep, and is not
 run again. A cell that trains is run once for each seed: its accuracy is the mean, with the standard
-deviation; its bytes and times are those of the first seed. Latency is a step of its own, --measure,
-because it says something only on a quiet machine.
+deviation; its bytes and times are those of the first seed. A cell that does not train is compared
+image by image with the network as it came. Latency is a step of its own, --measure, because it says
+something only on a quiet machine.
 """
 
 import argparse
@@ -45,6 +46,7 @@ class Cells:
         self.args = args
         args.keep.mkdir(parents=True, exist_ok=True)
         self.seeds = [int(seed) for seed in args.seeds.split(",")]
+        self.chosen = {}
         for seed in self.seeds:
             text = study(args, "fashion", SPACE, args.train_limit, seed=seed)
             self.study(seed).write_text(text)
@@ -52,19 +54,47 @@ class Cells:
     def study(self, seed: int) -> pathlib.Path:
         return self.args.keep / f"fashion{suffix(seed)}.toml"
 
-    def result(self, name: str, model, steps, reads=READS):
+    def result(self, name: str, model, steps, reads=READS, beside: str | None = None):
         """The figures of the network that these steps make of the network that `model` gives, or
-        None where --only leaves the cell out. A recipe that is refused gives the message."""
+        None where --only leaves the cell out. A recipe that is refused gives the message. `beside`
+        is the name of the cell of the network as it came."""
         first, *others = self.seeds
         figures = self.of_seed(name, first, model, steps, reads)
-        if figures is None or "refused" in figures or not any(map(trains, steps)):
+        if figures is None or "refused" in figures:
             return figures
+        if not any(map(trains, steps)):
+            return self.compared(name, figures, beside)
         found = [self.of_seed(name, seed, model, steps, reads) for seed in others]
         every = [each["accuracy"] for each in (figures, *found) if each]
         if len(every) == len(self.seeds) > 1:
             deviation = statistics.stdev(every)
             return figures | {"accuracy": statistics.mean(every), "deviation": deviation}
         return figures
+
+    def compared(self, name: str, figures: dict, beside: str | None) -> dict:
+        """With the number of test images whose class is another than in the cell `beside`."""
+        if beside in (None, name) or "others" in figures:
+            return figures
+        if not (self.args.keep / f"{beside}.edge").exists():
+            return figures
+        figures["others"] = int((self.classes(name) != self.classes(beside)).sum())
+        keep(self.args.keep / f"{name}.json", figures)
+        return figures
+
+    def classes(self, name: str):
+        """The class that the network of a cell chooses for each test image."""
+        import numpy
+
+        if name not in self.chosen:
+            pixels, output = (self.args.keep / f"{each}.npy" for each in ("pixels", "output"))
+            images = self.args.keep / f"t10k-{self.args.test_limit}-images.idx"
+            # An IDX file of images has a header of 16 bytes.
+            read = numpy.frombuffer(images.read_bytes(), numpy.uint8, offset=16)
+            numpy.save(pixels, read.reshape(-1, 1, 28, 28))
+            model = self.args.keep / f"{name}.edge"
+            self.edgesmith("run", model, "--input", pixels, "--output", output)
+            self.chosen[name] = numpy.load(output).argmax(1)
+        return self.chosen[name]
 
     def of_seed(self, name: str, seed: int, model, steps, reads):
         """As `result`, of one seed."""
@@ -127,7 +157,8 @@ def shortened(name: str) -> str:
 
 
 def trains(step) -> bool:
-    return step["pass"] in ("fine-tune", "quantize-aware-train")
+    # What is rewound is trained in its own step.
+    return step["pass"] in ("fine-tune", "quantize-aware-train") or "rewind" in step
 
 
 # `compress` reads nothing of a space, but a study file has one.
@@ -223,6 +254,11 @@ def accuracy(figures) -> str:
     """In percent, with the deviation if it is of several seeds."""
     deviation = f" ± {figures['deviation']:.2f}" if "deviation" in figures else ""
     return f"{figures['accuracy']:.2f}{deviation}"
+
+
+def others(figures) -> str:
+    """On how many images the class is another than that of the network as it came."""
+    return str(figures["others"]) if "others" in figures else "not compared"
 
 
 def kilobytes(figures) -> str:

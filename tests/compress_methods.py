@@ -16,7 +16,8 @@ import pathlib
 import sys
 
 from compress_cells import (
-    READS, SPACE, Cells, accuracy, arguments, kilobytes, milliseconds, row, show, study, toml,
+    READS, SPACE, Cells, accuracy, arguments, kilobytes, milliseconds, others, row, show, study,
+    toml,
 )
 
 TUNE, DISTIL = {"pass": "fine-tune"}, {"pass": "distil"}
@@ -69,6 +70,8 @@ METHODS = {
     "… `taylor`, half of each layer, trained": [half("taylor", "layer"), TUNE],
     "… `taylor`, half of the bytes, trained": [half("taylor", "bytes"), TUNE],
     "… `taylor`, in 3 rounds, trained": [half("taylor", rounds=3), TUNE],
+    "… `taylor`, in 3 rounds, rewound in rate":
+        [half("taylor", rounds=3) | {"rewind": "rate"}],
     "… `l1` after `shrink = \"filters\"`, trained": [TUNE | {"shrink": "filters"}, half("l1"), TUNE],
     "… `taylor`, distilled: answers": [DISTIL, half("taylor"), TUNE],
     "… `taylor`, distilled: values": [DISTIL | {"answers": "values"}, half("taylor"), TUNE],
@@ -80,6 +83,10 @@ METHODS = {
     "blocks of a quarter of the MACs, trained":
         [{"pass": "prune", "granularity": "blocks", "share": 0.25}, TUNE],
     "80 % of single weights, trained": [WEIGHTS, TUNE],
+    "80 % of single weights by `lamp`, trained": [WEIGHTS | {"importance": "lamp"}, TUNE],
+    "80 % of single weights by `lamp`, in 3 rounds, trained":
+        [WEIGHTS | {"importance": "lamp", "rounds": 3}, TUNE],
+    "80 % of single weights by `taylor`, trained": [WEIGHTS | {"importance": "taylor"}, TUNE],
     "80 % of the single weights of each layer, trained": [WEIGHTS | {"of": "layer"}, TUNE],
     "2:4, trained": [{"pass": "prune", "granularity": "2:4"}, TUNE],
     "16 clusters": [{"pass": "cluster"}],
@@ -105,6 +112,8 @@ METHODS = {
     "2 bits, trained, normalised": [quantize(weight_bits=2), LEARN | {"normalize": True}],
     "1 bit, trained": [quantize(weight_bits=1), LEARN],
     "1 bit, trained, normalised": [quantize(weight_bits=1), LEARN | {"normalize": True}],
+    "80 % of weights by `lamp`, trained, 4 bits, trained":
+        [WEIGHTS | {"importance": "lamp"}, TUNE, quantize(weight_bits=4), LEARN],
     "80 % of weights, trained, 32 clusters, 8 bits":
         [WEIGHTS, TUNE, {"pass": "cluster", "clusters": 32}, quantize(granularity="layer")],
     "half the MACs, distilled, 8 bits": [DISTIL, half("taylor"), TUNE, quantize()],
@@ -126,7 +135,9 @@ def main() -> int:
         "inverted residual": (lambda: args.networks / "fashion_mobilenet.legacy.onnx", READS),
     }
     results = {
-        (kind, method): cells.result(slug(kind, method), model, steps, reads)
+        (kind, method): cells.result(
+            slug(kind, method), model, steps, reads, slug(kind, "as it came")
+        )
         for kind, (model, reads) in models.items()
         for method, steps in METHODS.items()
     }
@@ -135,7 +146,8 @@ def main() -> int:
     kinds = [kind for kind in models if any(results[kind, method] for method in METHODS)]
     missing = ", ".join(kind for kind in models if kind not in kinds)
     also += f". Not run: {missing}" * bool(missing)
-    lines = [f"Accuracy, %, and kilobytes of the file{also}:", ""]
+    lines = ["Accuracy, % (on how many of the test images the class is another than that of the "
+             f"network as it came), and kilobytes of the file{also}:", ""]
     lines += [row("method", *kinds), row(*["---"] * (len(kinds) + 1))]
     for method in METHODS:
         lines.append(row(method, *(shown(results[kind, method], timed) for kind in kinds)))
@@ -154,7 +166,8 @@ def shown(figures, timed: bool) -> str:
         return "not run"
     if "refused" in figures:
         return "refused"
-    words = [accuracy(figures), kilobytes(figures)]
+    compared = f" ({others(figures)})" if "others" in figures else ""
+    words = [accuracy(figures) + compared, kilobytes(figures)]
     return ", ".join(words + [milliseconds(figures)] * timed)
 
 

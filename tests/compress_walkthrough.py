@@ -18,7 +18,9 @@ Python's standard library is enough.
 import pathlib
 import sys
 
-from compress_cells import Cells, accuracy, arguments, kilobytes, milliseconds, row, show
+from compress_cells import (
+    Cells, accuracy, arguments, kilobytes, milliseconds, others, row, show,
+)
 
 PRUNED = {"nothing": None} | {
     f"{share}% of {what}": {"pass": "prune", **settings, "share": share / 100}
@@ -34,12 +36,14 @@ WIDTHS = {"fp32": None} | {
     for bits, values in ((8, {}), (16, {"activation_bits": 16}), (1, {}))
     for granularity in ("layer", "channel")
 }
-# The steps before and after pruning, and the widths that are tried with them.
+# The steps before and after pruning, those after quantization, and the widths that are tried.
 TRAININGS = {
-    "as it is": ([], [], list(WIDTHS)),
-    "distilled": ([{"pass": "distil"}], [{"pass": "fine-tune"}],
+    "as it is": ([], [], [], list(WIDTHS)),
+    "distilled": ([{"pass": "distil"}], [{"pass": "fine-tune"}], [],
                   ["fp32", "8 bit, channel", "1 bit, channel"]),
-    "on labels": ([], [{"pass": "fine-tune"}], ["fp32"]),
+    "quantized first": ([], [], [{"pass": "distil"}, {"pass": "quantize-aware-train"}],
+                        ["8 bit, channel", "1 bit, channel"]),
+    "on labels": ([], [{"pass": "fine-tune"}], [], ["fp32"]),
 }
 
 
@@ -50,13 +54,14 @@ def main() -> int:
     args = parser.parse_args()
     cells = Cells(args)
     results = {}
-    for training, (_, _, widths) in TRAININGS.items():
+    for training, (*_, widths) in TRAININGS.items():
         for network in args.networks:
             for pruned in PRUNED:
                 for width in widths:
                     key = (stem(network), training, pruned, width)
                     results[key] = cells.result(
-                        slug(key), lambda network=network: network, steps(*key[1:])
+                        slug(key), lambda network=network: network, steps(*key[1:]),
+                        beside=slug((stem(network), "as it is", "nothing", "fp32")),
                     )
     text = "\n\n".join(tables(stem(network), results) for network in args.networks)
     show(args, pathlib.Path(__file__).name, text)
@@ -76,23 +81,31 @@ def slug(key) -> str:
 
 
 def steps(training: str, pruned: str, width: str):
-    before, after, _ = TRAININGS[training]
-    chosen = [*before, PRUNED[pruned], *after, WIDTHS[width]]
+    before, after, last, _ = TRAININGS[training]
+    chosen = [*before, PRUNED[pruned], *after, WIDTHS[width], *last]
     return [step for step in chosen if step]
 
 
 def tables(network: str, results) -> str:
     def numbers(pruned, width, shown, *trainings):
         found = [results[network, training, pruned, width]
-                 for training in trainings if width in TRAININGS[training][2]]
+                 for training in trainings if width in TRAININGS[training][-1]]
         return " / ".join("not run" if each is None else
                           "refused" if "refused" in each else shown(each) for each in found)
 
-    lines = [f"`{network}`: accuracy, %, not trained / distilled:", ""]
+    lines = [f"`{network}`: accuracy, %, not trained / distilled, then quantized / quantized, then "
+             "distilled:", ""]
     lines += [row("gone", *WIDTHS, "fp32, on labels"), row(*["---"] * (len(WIDTHS) + 2))]
     for pruned in PRUNED:
-        both = (numbers(pruned, width, accuracy, "as it is", "distilled") for width in WIDTHS)
-        lines.append(row(pruned, *both, numbers(pruned, "fp32", accuracy, "on labels")))
+        kinds = ("as it is", "distilled", "quantized first")
+        all_kinds = (numbers(pruned, width, accuracy, *kinds) for width in WIDTHS)
+        lines.append(row(pruned, *all_kinds, numbers(pruned, "fp32", accuracy, "on labels")))
+
+    lines += ["", f"`{network}`, not trained: on how many test images the class is another than that "
+              "of the network as it came:", "", row("gone", *WIDTHS)]
+    lines.append(row(*["---"] * (len(WIDTHS) + 1)))
+    for pruned in PRUNED:
+        lines.append(row(pruned, *(numbers(pruned, width, others, "as it is") for width in WIDTHS)))
 
     timed = any("latency_ms" in each for each in results.values() if each)
     times = ("fp32", "8 bit, layer", "8 bit, channel", "1 bit, channel") if timed else ()
