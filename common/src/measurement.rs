@@ -31,8 +31,8 @@ pub struct Measurement {
     /// say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise: Option<Noise>,
-    /// Energy that the machine's processors used per run, millijoules, by their own counters. Idle
-    /// power is not subtracted. `None` where the machine exposes no counters.
+    /// Energy that the machine's processors, or its board, used per run, millijoules, by its own
+    /// sensors. Idle power is not subtracted. `None` where the machine exposes no such sensors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub energy_mj: Option<f64>,
     /// In a study on a user's network: the same of that network as it came, in fp32. `None` if it

@@ -64,7 +64,7 @@ impl Output for Timing {
         say("fastest", table::milliseconds(*min_ms));
         say("runs", format!("{samples} of one example, on {threads} thread(s)"));
         if let Some(energy_mj) = self.measured.energy_mj {
-            let text = "by the processors' own counters, idle power not subtracted";
+            let text = "by the machine's own sensors, idle power not subtracted";
             say("energy", format!("{energy_mj:.3} mJ per run, {text}"));
         }
         say("device", format!("{}, {}", device.name, device.cpu));

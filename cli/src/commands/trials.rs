@@ -407,8 +407,8 @@ fn describe_trained(
         }
         if let Some(energy_mj) = m.energy_mj {
             let text = format!(
-                "{energy_mj:.3} mJ per run, by the processors' own counters; what they use when \
-                 idle is not subtracted"
+                "{energy_mj:.3} mJ per run, by the machine's own sensors; what it uses when idle is \
+                 not subtracted"
             );
             lines.push((format!("energy@{}", m.target()), text));
         }

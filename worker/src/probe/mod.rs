@@ -19,7 +19,7 @@ use edgesmith_edge_runtime::{
 pub use device::device_info;
 pub use noise::MOST_WAITS_PER_RUN;
 
-use self::energy::{EnergySource, Powercap};
+use self::energy::{EnergySource, Sensors};
 use self::noise::quietest;
 use self::timing::{Limits, Meters, Summary, summarize, time_runs};
 use self::waits::Waits;
@@ -66,8 +66,10 @@ pub enum ProbeError {
 /// `quiet` is called before each timing. It keeps other work of this process away until its guard
 /// is dropped, and returns `None` if the caller stops.
 ///
-/// The energy is that of whole processors over all runs of the timing that is kept, by their own
-/// counters, divided by the number of runs. What they use when idle is not subtracted.
+/// The energy is that of whole processors, or of the board, over all runs of the timing that is
+/// kept, by the machine's own sensors, divided by the number of runs. What the machine uses when
+/// idle is not subtracted. A thread of its own reads a sensor that only shows power; what that
+/// takes of the processors is little (see `energy/power.rs`).
 ///
 /// # Errors
 /// When more than one thread is asked for, the engine rejects the model, or `stopped`, which
@@ -80,11 +82,11 @@ pub fn measure<Q>(
     quiet: impl Fn() -> Option<Q>,
     stopped: impl Fn() -> bool,
 ) -> Result<Measurement, ProbeError> {
-    let energy = &Powercap::of_this_machine();
+    let energy = &Sensors::of_this_machine();
     measure_with(energy, model, spec, threads, device, quiet, stopped)
 }
 
-/// Like [`measure`], with the counters of energy passed in.
+/// Like [`measure`], with what counts energy passed in.
 fn measure_with<Q>(
     energy: &dyn EnergySource,
     model: &Model,
@@ -113,7 +115,7 @@ fn measure_with<Q>(
         let run = || {
             let _ = black_box(session.run_on(black_box(&tensors)));
         };
-        let meters = Meters { waits: Waits::so_far, energy: || energy.read() };
+        let meters = Meters { waits: Waits::so_far, energy };
         time_runs(limits, || started.elapsed(), meters, run, &stopped).ok_or(ProbeError::Stopped)
     };
     let (timing, noise) = quietest(time, || pause(&stopped))?;
@@ -190,12 +192,10 @@ fn noise_for(input: &Input) -> Numbers {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use edgesmith_common::DeviceClass;
     use edgesmith_edge_runtime::ENGINE_NAME;
 
-    use super::energy::Counters;
+    use super::energy::{Counting, NoEnergy};
     use super::*;
     use crate::export::float_model;
     use edgesmith_testing::residual_graph;
@@ -229,26 +229,33 @@ mod tests {
         assert!((1..=noise::MOST_TIMINGS).contains(&said.timings), "{said:?}");
     }
 
-    /// A processor that uses so many microjoules between two readings.
-    struct Uses(Cell<u64>, u64);
+    /// A machine that uses so many microjoules in all runs, or does not know.
+    #[derive(Clone)]
+    struct Uses(Result<u64, NoEnergy>);
 
     impl EnergySource for Uses {
-        fn read(&self) -> Option<Counters> {
-            self.0.set(self.0.get() + self.1);
-            Some(Counters::of(self.0.get()))
+        fn begin(&self) -> Result<Box<dyn Counting>, NoEnergy> {
+            Ok(Box::new(self.clone()))
+        }
+    }
+
+    impl Counting for Uses {
+        fn used(self: Box<Self>) -> Result<u64, NoEnergy> {
+            self.0
         }
     }
 
     #[test]
     fn the_energy_of_a_run_is_its_share_of_that_of_all() {
         let device = device_info(DeviceClass::local());
-        let uses = Uses(Cell::new(7), 120_000);
-        let m = measure_with(&uses, &model(), &spec(), 1, &device, || Some(()), || false).unwrap();
+        let uses = |used| {
+            let (uses, quiet, stopped) = (Uses(used), || Some(()), || false);
+            measure_with(&uses, &model(), &spec(), 1, &device, quiet, stopped).unwrap()
+        };
         // 120 mJ over 60 runs.
+        let m = uses(Ok(120_000));
         assert_eq!((m.samples, m.energy_mj), (60, Some(2.0)));
-        let none = &Powercap::at("no such directory");
-        let m = measure_with(none, &model(), &spec(), 1, &device, || Some(()), || false).unwrap();
-        assert_eq!(m.energy_mj, None);
+        assert_eq!(uses(Err(NoEnergy::Changed)).energy_mj, None);
     }
 
     #[test]

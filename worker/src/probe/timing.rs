@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use edgesmith_common::Waiting;
 
-use super::energy::Counters;
+use super::energy::{EnergySource, known};
 use super::waits::Waits;
 
 /// How many runs to make.
@@ -25,17 +25,16 @@ pub(super) struct Timing {
     pub times: Vec<Duration>,
     /// How the thread waited for a processor meanwhile; `None` if the system does not count it.
     pub waiting: Option<Waiting>,
-    /// Energy that the processors used during all of them, microjoules; `None` if the machine does
-    /// not count it.
+    /// Energy that the machine used during all of them, microjoules; `None` if it is not known.
     pub energy_uj: Option<u64>,
 }
 
 /// What is read before and after the timed runs.
-pub(super) struct Meters<W, E> {
+pub(super) struct Meters<'a, W> {
     /// How this thread waits.
     pub waits: W,
-    /// Energy so far.
-    pub energy: E,
+    /// What counts energy.
+    pub energy: &'a dyn EnergySource,
 }
 
 /// Statistics of the timed runs, in milliseconds.
@@ -54,7 +53,7 @@ pub(super) struct Summary {
 pub(super) fn time_runs(
     limits: Limits,
     mut now: impl FnMut() -> Duration,
-    meters: Meters<impl FnMut() -> Option<Waits>, impl FnMut() -> Option<Counters>>,
+    meters: Meters<'_, impl FnMut() -> Option<Waits>>,
     mut run: impl FnMut(),
     stopped: impl Fn() -> bool,
 ) -> Option<Timing> {
@@ -64,9 +63,10 @@ pub(super) fn time_runs(
         }
         run();
     }
-    let Meters { mut waits, mut energy } = meters;
+    let Meters { mut waits, energy } = meters;
+    // A sensor may have to be waited for. That is no wait of the runs.
+    let mut counting = known(energy.begin());
     let waited_before = waits();
-    let used_before = energy();
     let begin = now();
     let mut times = Vec::new();
     let mut total = Duration::ZERO;
@@ -87,8 +87,7 @@ pub(super) fn time_runs(
         if times.len() >= limits.min_runs as usize && long_enough {
             let waiting = waits().zip(waited_before);
             let waiting = waiting.map(|(after, before)| after.since(before, total, times.len()));
-            let used = energy().zip(used_before);
-            let energy_uj = used.and_then(|(after, before)| after.since(&before));
+            let energy_uj = counting.take().and_then(|counting| known(counting.used()));
             return Some(Timing { times, waiting, energy_uj });
         }
     }
@@ -116,12 +115,22 @@ pub(super) fn percentile(sorted: &[Duration], percent: usize) -> Duration {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::rc::Rc;
 
+    use super::super::energy::{Counting, NoEnergy};
     use super::*;
 
     /// A machine that counts nothing.
-    fn none() -> Meters<impl FnMut() -> Option<Waits>, impl FnMut() -> Option<Counters>> {
-        Meters { waits: || None, energy: || None }
+    struct NoSensors;
+
+    impl EnergySource for NoSensors {
+        fn begin(&self) -> Result<Box<dyn Counting>, NoEnergy> {
+            Err(NoEnergy::NoSensor)
+        }
+    }
+
+    fn none() -> Meters<'static, impl FnMut() -> Option<Waits>> {
+        Meters { waits: || None, energy: &NoSensors }
     }
 
     fn millis(values: impl IntoIterator<Item = u64>) -> Vec<Duration> {
@@ -205,13 +214,43 @@ mod tests {
                     let waited = Duration::from_millis(4 * clock.get());
                     Some(Waits { waited, starts: clock.get() })
                 },
-                energy: || None,
+                energy: &NoSensors,
             },
             || clock.set(clock.get() + 1),
             || false,
         );
         let waiting = timing.unwrap().waiting.unwrap();
         assert_eq!((waiting.share, waiting.per_run), (0.4, 1.0));
+    }
+
+    /// A machine that uses a microjoule in each run.
+    struct Counts(Rc<Cell<u64>>);
+
+    impl EnergySource for Counts {
+        fn begin(&self) -> Result<Box<dyn Counting>, NoEnergy> {
+            Ok(Box::new(CountsSince(Rc::clone(&self.0), self.0.get())))
+        }
+    }
+
+    struct CountsSince(Rc<Cell<u64>>, u64);
+
+    impl Counting for CountsSince {
+        fn used(self: Box<Self>) -> Result<u64, NoEnergy> {
+            Ok(self.0.get() - self.1)
+        }
+    }
+
+    #[test]
+    fn energy_of_the_warmup_is_not_counted() {
+        let limits = Limits { warmup_runs: 3, min_runs: 50, min_seconds: 0.0 };
+        let runs = Rc::new(Cell::new(0));
+        let run = || runs.set(runs.get() + 1);
+        let counts = Counts(Rc::clone(&runs));
+        let meters = Meters { waits: || None, energy: &counts };
+        let timing = time_runs(limits, || Duration::ZERO, meters, run, || false).unwrap();
+        assert_eq!(timing.energy_uj, Some(50));
+        let timing = time_runs(limits, || Duration::ZERO, none(), || {}, || false).unwrap();
+        assert_eq!(timing.energy_uj, None);
     }
 
     #[test]

@@ -57,6 +57,43 @@ struct Tried {
     slower_layers: Vec<LayerTimes>,
     /// The time of the network as it came, measured beside it, milliseconds.
     original_ms: Option<f64>,
+    energy: Energy,
+}
+
+/// Energy per run on this machine, millijoules, where it was measured.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+struct Energy {
+    /// Of the network as it came, measured beside the trial.
+    original: Option<f64>,
+    /// Of the trial.
+    trial: Option<f64>,
+}
+
+impl Energy {
+    fn of(measured: Option<&Measurement>) -> Self {
+        let original = measured.and_then(|m| m.original).and_then(|of| of.energy_mj);
+        Self { original, trial: measured.and_then(|m| m.energy_mj) }
+    }
+
+    /// Its row beside the figures; `None` without any.
+    fn row(self) -> Option<Vec<String>> {
+        let Self { original, trial } = self;
+        original.or(trial)?;
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        let shown = |of: Option<f64>| or_dash(of.map(|mj| format!("{mj:.3} mJ")));
+        let change = original.zip(trial).filter(|(before, _)| *before > 0.0);
+        let change = change.map(|(before, now)| format!("{:.2}x", now / before));
+        let name = format!("energy_mj@{}", Target::on(DeviceClass::local()));
+        Some(vec![name, shown(original), shown(trial), or_dash(change)])
+    }
+
+    /// A document with a figure, if there is one.
+    fn put(figure: Option<f64>, mut document: Value) -> Value {
+        if let Some(energy_mj) = figure {
+            document["energy_mj"] = energy_mj.into();
+        }
+        document
+    }
 }
 
 impl Runs {
@@ -137,6 +174,7 @@ impl Report {
                         stages,
                         slower_layers,
                         original_ms,
+                        energy: Energy::of(measured),
                     });
                     // They are the same for all trials.
                     if class_names.is_none() {
@@ -202,8 +240,8 @@ impl Report {
             ("compressed", Align::Right),
             ("change", Align::Right),
         ];
-        let rows: Vec<Vec<String>> =
-            compared().into_iter().filter_map(|of| self.row(&of, &best.figures)).collect();
+        let rows = compared().into_iter().filter_map(|of| self.row(&of, &best.figures));
+        let rows: Vec<Vec<String>> = rows.chain(best.energy.row()).collect();
         text.push_str(&table::render(&columns, &rows));
         let asked = best.steps.iter().any(|step| matches!(step, Step::Quantize(_)));
         text.push_str(&self.runs.map(|runs| runs.words(asked)).unwrap_or_default());
@@ -337,17 +375,20 @@ impl Output for Report {
                 json!({ "limit": limit.to_string(), "value": value, "met": met })
             })
             .collect();
+        let energy = best.map(|best| best.energy).unwrap_or_default();
         let best = best.map(|best| {
-            json!({
+            let document = json!({
                 "trial": best.number, "recipe": best.recipe, "steps": best.steps,
                 "arithmetic": self.runs.map(|runs| runs.arithmetic.name()),
                 "engine_layers": self.runs.map(|runs| runs.layers),
                 "metrics": figures(&best.figures), "stages": json::stages(&best.stages),
-            })
+            });
+            Energy::put(energy.trial, document)
         });
+        let original = json!({ "metrics": figures(&self.original) });
         json!({
             "version": json::VERSION, "study": self.study.as_str(),
-            "original": { "metrics": figures(&self.original) }, "best": best, "limits": limits,
+            "original": Energy::put(energy.original, original), "best": best, "limits": limits,
             "recipes": self.tried.len(), "classes": self.class_names,
         })
     }
@@ -398,9 +439,11 @@ fn digits(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use edgesmith_common::OriginalTiming;
     use edgesmith_search_space::Quantizing;
 
     use super::*;
+    use crate::output::marks;
 
     fn figures(accuracy: f64, bytes: f64, ms: f64) -> Figures {
         Figures::new()
@@ -422,6 +465,7 @@ mod tests {
                 original_ms: 1.0,
             }],
             original_ms: None,
+            energy: Energy::default(),
             stages: vec![
                 stages::tests::stage("original", false, 4000.0, &[9, 9]),
                 stages::tests::stage("quantize", false, 1000.0, &[9, number]),
@@ -519,6 +563,42 @@ mod tests {
         let said = "peak_memory_bytes<=2000: met: 1500 for feature maps alone; the engine \
                     allocates 5000 bytes";
         assert!(text.contains(said), "{text}");
+    }
+
+    #[test]
+    fn energy_is_shown_where_it_was_measured() {
+        let shown = |original: Option<f64>, trial: Option<f64>| {
+            let row = marks::tests::row(3, 0.9, (2.0, 2.0), (2.0, 2.0));
+            let mut measured = row.values.unwrap().measurements()[0].clone();
+            measured.energy_mj = trial;
+            measured.original = Some(OriginalTiming {
+                p50_ms: 2.0,
+                p95_ms: 2.0,
+                min_ms: 2.0,
+                noisy: false,
+                energy_mj: original,
+            });
+            let mut report = report(&[], &[figures(0.9, 900.0, 2.0), figures(0.8, 900.0, 2.0)]);
+            // That of the best result counts, which is the first one.
+            report.tried[0].energy = Energy::of(Some(&measured));
+            report.tried[1].energy = Energy { original: Some(70.0), trial: Some(80.0) };
+            let document = serde_json::to_value(report.json()).unwrap();
+            let of = |network: &str| document[network].get("energy_mj").cloned();
+            let text = report.text();
+            let row = text.lines().find(|line| line.starts_with("energy_mj@local"));
+            let row = row.map(|row| row.split_whitespace().skip(1).collect::<Vec<_>>().join(" "));
+            (row, of("original"), of("best"))
+        };
+        let (row, original, best) = shown(Some(4.0), Some(1.0));
+        assert_eq!(row.as_deref(), Some("4.000 mJ 1.000 mJ 0.25x"));
+        assert_eq!((original, best), (Some(4.0.into()), Some(1.0.into())));
+        let (row, original, best) = shown(None, Some(1.5));
+        assert_eq!(row.as_deref(), Some("- 1.500 mJ -"));
+        assert_eq!((original, best), (None, Some(1.5.into())));
+        let (row, ..) = shown(Some(4.0), None);
+        assert_eq!(row.as_deref(), Some("4.000 mJ - -"));
+        assert_eq!(shown(None, None), (None, None, None));
+        assert_eq!(Energy::of(None), Energy::default());
     }
 
     #[test]
