@@ -313,6 +313,11 @@ fn mistakes_are_told_before_anything_is_trained() {
     rows.extend(format!("{shape:<117}\n").bytes());
     rows.extend([0; 120]);
     std::fs::write(at.join("rows.npy"), rows).unwrap();
+    // The file of the data needs nothing but these.
+    write("alone.toml", "[data]\nsource = \"digits\"\n\n[training]\nepochs = 0\n");
+    let alone = ["compress", "net.onnx", "--data", "alone.toml", "--recipe", "r.toml"];
+    let said = "line 5: training.epochs: 0 is out of range; use 1 to 100000";
+    run(at, &alone).fails(2, &["alone.toml has 1 mistake", said]);
     let data = std::fs::read_to_string(at.join("data.toml")).unwrap();
     let (before, _) = data.split_once("[teacher]").unwrap();
     write("taught.toml", &format!("{before}[teacher]\nlogits = \"rows.npy\"\n"));
@@ -323,6 +328,29 @@ fn mistakes_are_told_before_anything_is_trained() {
     let line = ["compress", "net.onnx", "--data", "taught.toml", "--recipe", "distil.toml"];
     run(at, &line).fails(2, &["a file that it names does not fit", "rows.npy"]);
     assert!(!run(at, &["studies"]).ok().contains("net-distil"));
+}
+
+/// The same as with the whole study file, which has the same data.
+#[test]
+fn a_file_of_data_alone_is_enough() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    with_network(at);
+    let alone = "study.seed = 6\n\n[data]\nsource = \"digits\"\ntrain_limit = 600\n\
+                 test_limit = 200\n";
+    std::fs::write(at.join("alone.toml"), alone).unwrap();
+    std::fs::write(at.join("bits.toml"), BITS.replace("BITS", "")).unwrap();
+    let by = |file: &str, line: &[&str]| {
+        run(at, &[line, &["--data", file, "--format", "json"]].concat()).json()
+    };
+    for line in [&["evaluate", "net.onnx"][..], &["sensitivity", "net.onnx", "--images", "40"]] {
+        assert_eq!(by("alone.toml", line), by("data.toml", line));
+    }
+    let compressed = |file: &str, name: &str| {
+        let line = ["compress", "net.onnx", "--recipe", "bits.toml", "--name", name];
+        by(file, &line)["best"]["metrics"]["test_accuracy"].as_f64().unwrap()
+    };
+    assert_eq!(compressed("alone.toml", "alone"), compressed("data.toml", "whole"));
 }
 
 #[test]

@@ -316,6 +316,13 @@ impl<'i> Table<'i> {
         }
     }
 
+    /// Leaves fields unread, whatever they are.
+    pub fn pass_over(&mut self, names: &[&'static str]) {
+        for name in names {
+            self.take(name);
+        }
+    }
+
     /// Reports fields that nothing has taken, with the nearest known name.
     pub fn finish(self, m: &mut Mistakes) {
         for key in self.fields.keys() {

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use edgesmith_client::{Coordinator, read_study};
-use edgesmith_common::{DeviceClass, Figures, Metric, StudyName, StudySpec, Target, quoted};
+use edgesmith_client::{Coordinator, read_data};
+use edgesmith_common::spec::DataFile;
+use edgesmith_common::{DeviceClass, Figures, Metric, StudyName, Target, quoted};
 use edgesmith_console::{ListFormat, invalid, number, print, start, table};
 use edgesmith_search_space::{Cost, Precision};
 use edgesmith_train::safetensors;
@@ -33,9 +34,10 @@ pub struct Args {
     /// a study as STUDY/teacher, of a study in the data directory
     #[arg(value_name = "MODEL")]
     pub model: ModelName,
-    /// Study file whose data, training, measurement, teacher and seed are used. The objectives are
-    /// accuracy, and latency and size where they have no limit
-    #[arg(long, value_name = "STUDY.toml")]
+    /// File whose data are used, and if they are there its training, measurement, teacher and seed:
+    /// a study file, or one with nothing but these tables. The objectives are accuracy, and latency
+    /// and size where they have no limit
+    #[arg(long, value_name = "DATA.toml")]
     pub data: PathBuf,
     /// File with the steps, as `[[recipe.steps]]` of a study. Settings that are lists are searched
     #[arg(long, value_name = "R.toml")]
@@ -79,13 +81,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
              latency_ms, or use a study for other devices"
         )));
     }
-    let data = read_study(&args.data)?;
-    if data.training().is_none() {
-        return Err(invalid(format!(
-            "{} is a study over a table; compression needs images",
-            args.data.display()
-        )));
-    }
+    let data = read_data(&args.data)?;
     let name = match &args.name {
         Some(name) => name.clone(),
         None => study::name(&args.model, args.recipe.as_deref())?,
@@ -209,7 +205,7 @@ impl Network {
     }
 
     /// Its figures as it came: on the validation and test images, and its latency here.
-    async fn figures(&self, data: &StudySpec, args: &Args) -> anyhow::Result<Figures> {
+    async fn figures(&self, data: &DataFile, args: &Args) -> anyhow::Result<Figures> {
         let Self { opened, pixels, .. } = self;
         let (root, shutdown) = (args.local.data_root.clone(), start::shutdown_on_signal()?);
         let root = root.unwrap_or_else(|| PathBuf::from("."));
@@ -229,7 +225,7 @@ impl Network {
                     evaluate::evaluate(opened, pixels, output, data, part, &root, pause)?;
                 figures.extend(&found);
             }
-            let classes = data.training().expect("checked").space.data().classes;
+            let classes = data.shape.classes;
             let accuracy = figures.validation_accuracy();
             let said = opened.pixels.is_some();
             if let Some(hint) = accuracy.and_then(|share| near_chance(share, classes, said)) {
@@ -240,8 +236,7 @@ impl Network {
             if let Ok(graph) = &opened.graph {
                 figures.set_cost(&Cost::of(graph, Precision::Fp32));
             }
-            let (spec, device) =
-                (&data.training().expect("checked").measurement, device_info(DeviceClass::local()));
+            let (spec, device) = (&data.measurement, device_info(DeviceClass::local()));
             let timed = measure(model, spec, 1, &device, || Some(()), || shutdown.is_cancelled())?;
             let latency = Metric::LATENCY_MS.at(Target::on(DeviceClass::local()));
             figures.set(latency, timed.p50_ms);
