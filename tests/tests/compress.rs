@@ -217,7 +217,9 @@ fn a_network_is_compressed_by_a_recipe_and_within_limits() {
     let line = ["recommend", "net-r", "--for", "smallest", "--format", "json"];
     let recommended = run(at, &line).json();
     assert_eq!((&recommended["best"]["trial"], &recommended["trials"]), (&0.into(), &1.into()));
-    let none = run(at, &["recommend", "net-r", "--for", "fastest@rpi4"]).ok();
+    let none = run(at, &["recommend", "net-r", "--for", "fastest@rpi4"]);
+    assert_eq!(none.code(), 3, "{none:?}");
+    let none = none.stdout();
     let said = "net-r has 1 complete trial; none keeps all limits and has latency_ms@rpi4";
     assert!(none.contains(said), "{none}");
     assert!(none.contains("no complete trial was timed on rpi4"), "{none}");
@@ -235,7 +237,18 @@ fn a_network_is_compressed_by_a_recipe_and_within_limits() {
     let none = Some("0".to_owned());
     assert_eq!(["prune.share", "cluster.clusters"].map(choice), [none.clone(), none]);
     let hopeless = ["--auto", "model_bytes<=300", "--trials", "2", "--name", "tiny"];
-    let shown = run(at, &[&compress[..], &hopeless].concat()).ok();
+    let hopeless = [&compress[..], &hopeless, &["-o", "tiny.edge"]].concat();
+    let ran = run(at, &hopeless);
+    assert_eq!(ran.code(), 3, "{ran:?}");
+    let shown = ran.stdout();
+    assert!(at.join("tiny.edge").is_file());
+    let again = run(at, &hopeless);
+    let said = "tiny is already complete (a larger --trials tries more recipes)";
+    assert!(again.stderr().contains(said), "{}", again.stderr());
+    let fewer = ["--auto", "model_bytes<=300", "--trials", "1", "--name", "tiny"];
+    let fewer = run(at, &[&compress[..], &fewer].concat());
+    fewer.fails(2, &["--trials: 2 -> 1", "; or give --name; or start tiny again"]);
+    assert!(!fewer.stderr().contains("budget.trials"), "{}", fewer.stderr());
     assert!(shown.contains("model_bytes<=300: not met"), "{shown}");
     assert!(shown.contains("no recipe keeps all limits"), "{shown}");
 }

@@ -53,8 +53,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         warn_if_stopped(&status, &coordinator);
         return Ok(ExitCode::SUCCESS);
     }
-    let follow = watch::follow(&coordinator, &submitted.name, Progress::new(), WhenBlocked::Wait);
-    let code = follow.await?;
+    let (progress, wait) = (Progress::new(), WhenBlocked::Wait);
+    let code = watch::follow(&coordinator, &submitted.name, progress, wait, str::to_owned).await?;
     front::print_summary(&coordinator, &submitted.name).await?;
     Ok(code)
 }

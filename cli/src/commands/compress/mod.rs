@@ -3,6 +3,7 @@
 
 mod report;
 mod study;
+mod terms;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ use self::study::{Composed, Recipe};
 use crate::commands::evaluate::{self, Part};
 use crate::commands::search::{Local, Running};
 use crate::commands::validate;
-use crate::limits::Limit;
+use crate::limits::{Limit, NONE_KEEPS};
 use crate::model::{EdgeFile, FileKind, ModelName, Opened, PixelArgs, Pixels, Stored};
 
 /// Arguments: the network, what is done to it, and what runs that.
@@ -90,7 +91,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         local: &args.local,
         source: recipe.source().to_owned(),
         command: command(&args),
-        rename: "give --name",
+        terms: terms::OPTIONS,
         shows_front: match args.format {
             ListFormat::Table => |trials| trials > 1,
             ListFormat::Json => |_| false,
@@ -131,11 +132,13 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         print(&report, args.format)?;
         match (&args.output, output, report.best()) {
             (Some(file), Some(kind), Some(trial)) => {
-                write(coordinator, &name, trial, file, kind).await
+                write(coordinator, &name, trial, file, kind).await?;
             }
             (_, _, None) => anyhow::bail!("no recipe gave a result; the reasons are above"),
-            _ => Ok(()),
+            _ => {}
         }
+        let kept = report.keeps_limits();
+        anyhow::Ok(if kept { ExitCode::SUCCESS } else { ExitCode::from(NONE_KEEPS) })
     };
     running.run(prepare, then).await
 }

@@ -180,6 +180,12 @@ impl Report {
         self.tried.iter().min_by(|a, b| self.compare(a, b)).map(|tried| tried.number)
     }
 
+    /// Whether the best trial is within all limits.
+    pub fn keeps_limits(&self) -> bool {
+        let best = self.tried.iter().min_by(|a, b| self.compare(a, b));
+        best.is_some_and(|best| excess(&self.limits, &best.figures, self.accuracy()) == 0.0)
+    }
+
     fn text(&self) -> String {
         let mut text = String::new();
         for (number, reason) in &self.without {
@@ -530,6 +536,17 @@ mod tests {
         let text = report.text();
         assert!(text.contains("no recipe keeps all limits"), "{text}");
         assert!(!text.contains("in the way") && !text.contains("the other limit"), "{text}");
+    }
+
+    #[test]
+    fn whether_the_limits_are_kept_is_known_of_the_best_result() {
+        let tried = [figures(0.8, 900.0, 3.0), figures(0.89, 1200.0, 3.0)];
+        let keeps = |limits: &[&str]| report(limits, &tried).keeps_limits();
+        assert!(keeps(&[]) && keeps(&["model_bytes<=1000"]) && keeps(&["accuracy_drop<=0.05"]));
+        assert!(!keeps(&["accuracy_drop<=0.05", "model_bytes<=1000"]));
+        // What was not measured is not known to be kept.
+        assert!(!keeps(&["peak_memory_bytes<=1000"]));
+        assert!(!report(&[], &[]).keeps_limits());
     }
 
     #[test]
