@@ -18,7 +18,6 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::commands::evaluate;
-use crate::commands::inspect::shortened;
 use crate::model::{EdgeFile, FileKind, ModelName, OnnxFile, Opened, PixelArgs, Pixels, Stored};
 use crate::output::{counted, json, stages};
 
@@ -301,7 +300,7 @@ impl Output for Answer {
             .iter()
             .map(|layer| {
                 let mut row = vec![
-                    shortened(&layer.name),
+                    layer.name.clone(),
                     table::count(layer.macs),
                     table::count(layer.parameters),
                     points(&layer.quantized),
@@ -394,6 +393,13 @@ mod tests {
         assert!(fine.contains("Every layer loses more than"), "{fine}");
         // No change has no sign.
         assert!(fine.contains("  0.00 points  "), "{fine}");
+    }
+
+    #[test]
+    fn names_of_layers_are_whole() {
+        let long = "model/relu;".repeat(20);
+        let text = answer(&[(&long, 0.9, None)]).table();
+        assert!(text.contains(&format!("\n{long}  1.0 k")), "{text}");
     }
 
     #[test]
