@@ -108,6 +108,16 @@ fn other_bits_say_what_computes_them() {
     let inspected = run(at, &["inspect", "wide.edge"]).ok();
     assert!(inspected.contains("by reference: fp32, with values rounded to levels"), "{inspected}");
     run(at, &["measure", "wide.edge"]).fails(2, &["wide.edge has no latency", "by reference"]);
+    // Where only some recipes give a network without a latency, the best one is timed if it has one.
+    let choice = "affine_weights = [true, false]";
+    let line = ["--recipe", "bits.toml", "--name", "either", "--trials", "2", "--format", "json"];
+    std::fs::write(at.join("bits.toml"), BITS.replace("BITS", choice)).unwrap();
+    let ran = run(at, &[&["compress", "net.onnx", "--data", "data.toml"], &line[..]].concat());
+    for said in ["(recipe.steps[0]) run by reference", "the best result is timed"] {
+        assert!(ran.stderr().contains(said), "{}", ran.stderr());
+    }
+    let either = ran.json()["best"].clone();
+    assert_eq!(latency(&either).is_some(), either["arithmetic"] == "integers", "{either}");
     let (shown, real) = compress("real", "weight_bits = 8\nactivation_bits = 32");
     assert!(shown.contains("A latency is that of fp32 arithmetic"), "{shown}");
     assert!(latency(&real).is_some());

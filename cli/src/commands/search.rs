@@ -152,6 +152,7 @@ impl Running<'_> {
     ) -> anyhow::Result<ExitCode> {
         let (study, work) = (submission.spec.name.to_string(), submission.spec.work.clone());
         let elsewhere = elsewhere(&submission.spec, &url);
+        let by_reference = submit::by_reference_in_words(&submission.spec);
         if self.local.fresh {
             match control::remove(coordinator, &study).await {
                 Ok(removed) => eprintln!("{removed}"),
@@ -172,6 +173,9 @@ impl Running<'_> {
         }
         if let Some(start) = submit::start_in_words(&submitted) {
             eprintln!("{start}");
+        }
+        if let Some(text) = by_reference {
+            eprintln!("{text}");
         }
         let request = v1::GetStudyRequest { study: study.clone() };
         let status = coordinator.query(coordinator.studies().get_study(request)).await?;

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use edgesmith_client::{Coordinator, read_data};
-use edgesmith_common::spec::DataFile;
+use edgesmith_common::spec::{DataFile, MeasurementSpec};
 use edgesmith_common::{DeviceClass, Figures, Metric, StudyName, Target, quoted};
 use edgesmith_console::{ListFormat, invalid, number, print, start, table};
 use edgesmith_search_space::{Cost, Precision};
@@ -25,7 +25,7 @@ use crate::commands::evaluate::{self, Part};
 use crate::commands::search::{Local, Running};
 use crate::commands::validate;
 use crate::limits::{Limit, NONE_KEEPS};
-use crate::model::{EdgeFile, FileKind, ModelName, Opened, PixelArgs, Pixels, Stored};
+use crate::model::{EdgeFile, FileKind, ModelName, Opened, PixelArgs, Pixels, Stored, StoredName};
 
 /// Arguments: the network, what is done to it, and what runs that.
 #[derive(Debug, clap::Args)]
@@ -125,10 +125,19 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         let most = args.trials.unwrap_or(TRIALS);
         let trials = u32::try_from(choices).unwrap_or(u32::MAX).min(most);
         let submission = if trials == 1 { submission } else { composed.submission(trials)? };
+        if submission.spec.targets().is_empty() {
+            eprintln!(
+                "latency is no objective, because not all recipes give a network that has one; at \
+                 the end the best result is timed, if an engine computes it"
+            );
+        }
         anyhow::Ok((submission, own))
     };
     let then = async |coordinator: &Coordinator, original: Figures| {
-        let report = Report::of(coordinator, &name, original, &args.auto).await?;
+        let mut report = Report::of(coordinator, &name, original, &args.auto).await?;
+        if let Some(trial) = report.untimed() {
+            report.set_latency(timed(coordinator, &name, trial, &data.measurement).await?);
+        }
         print(&report, args.format)?;
         match (&args.output, output, report.best()) {
             (Some(file), Some(kind), Some(trial)) => {
@@ -248,6 +257,22 @@ impl Network {
     }
 }
 
+/// The time of a result in the engine on this machine, milliseconds, as a study measures it.
+async fn timed(
+    coordinator: &Coordinator,
+    name: &StudyName,
+    trial: u32,
+    spec: &MeasurementSpec,
+) -> anyhow::Result<f64> {
+    let network = StoredName::Trial(trial);
+    let model = Stored::fetch(coordinator, name.as_str(), network).await?.measured()?;
+    let (device, shutdown) = (device_info(DeviceClass::local()), start::shutdown_on_signal()?);
+    tokio::task::block_in_place(|| {
+        let timed = measure(&model, spec, 1, &device, || Some(()), || shutdown.is_cancelled())?;
+        Ok(timed.p50_ms)
+    })
+}
+
 /// Keeps an ONNX file in the data directory, because the study names it.
 fn kept(args: &Args, name: &StudyName, bytes: &[u8]) -> anyhow::Result<PathBuf> {
     let folder = args.local.data_dir.join("networks");
@@ -281,7 +306,7 @@ async fn write(
     file: &Path,
     kind: FileKind,
 ) -> anyhow::Result<()> {
-    let network = crate::model::StoredName::Trial(trial);
+    let network = StoredName::Trial(trial);
     let stored = Stored::fetch(coordinator, name.as_str(), network).await?;
     let counted = stored.measured().ok().map(|model| model.counted_bytes());
     let bytes = match kind {
