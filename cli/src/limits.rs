@@ -14,6 +14,9 @@ const ACCURACY_DROP: &str = "accuracy_drop";
 /// If less than this may be lost, as much beyond it counts as 1.
 const LEAST_DROP: f64 = 0.001;
 
+/// The exit code of a command that did what it was asked for, where no result keeps the limits.
+pub const NONE_KEEPS: u8 = 3;
+
 /// A bound that the compressed network must keep.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limit {

@@ -3,9 +3,10 @@
 //! candidate.
 //!
 //! The code that decodes a genotype also decides this: where it reads an option, it says whether
-//! the option matters, and for a distillation again when the steps after it are known. It builds no
-//! network. So what only the network shows (two shares that round to the same number of channels) is
-//! left to [`Space::canonical_hash`].
+//! the option matters, and for some again when the options after it are known: for a distillation,
+//! and where bits of layers decide whether rounding is learned. It builds no network. So what only
+//! the network shows (two shares that round to the same number of channels) is left to
+//! [`Space::canonical_hash`].
 
 use std::ops::Range;
 

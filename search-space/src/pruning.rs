@@ -90,6 +90,24 @@ pub fn removes(graph: &Graph, pruning: &Pruning) -> bool {
     }
 }
 
+/// Whether a pruning may remove anything of a network with the groups of this one, of which it is
+/// not known how many channels each still has.
+pub fn may_remove(graph: &Graph, pruning: &Pruning) -> bool {
+    match &pruning.amount {
+        Amount::Stage { shares } => {
+            let share = |stage: u32| shares.get(stage as usize).copied().unwrap_or_default();
+            let stages = graph.group_sizes().into_iter().filter_map(|group| stage(graph, group));
+            stages.map(share).any(|share| share > 0.0)
+        }
+        Amount::Layer { .. }
+        | Amount::Network { .. }
+        | Amount::Weights { .. }
+        | Amount::TwoOfFour { .. }
+        | Amount::Blocks { .. }
+        | Amount::AtMost { .. } => !pruning.amount.is_nothing(),
+    }
+}
+
 /// Whether a network has no more of something than a budget says. `false` if only a measurement
 /// tells.
 fn keeps(graph: &Graph, counted: Counted, most: f64) -> bool {

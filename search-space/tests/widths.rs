@@ -31,6 +31,12 @@ fn space(quantize: QuantizeSpace) -> StagedSpace {
     StagedSpace::new(definition(steps), DATA).unwrap_or_else(|errors| panic!("{errors:?}"))
 }
 
+/// Without a training, which not all bits can have.
+fn space_alone(quantize: QuantizeSpace) -> StagedSpace {
+    StagedSpace::new(definition(vec![StepSpace::Quantize(quantize)]), DATA)
+        .unwrap_or_else(|errors| panic!("{errors:?}"))
+}
+
 /// Every setting of the bits is searched, and what depends on them.
 fn searched() -> StagedSpace {
     let widths = WidthsSpace {
@@ -83,13 +89,63 @@ fn choices_that_the_bits_do_not_need_are_inactive() {
     let learned = ["quantize.rounding", "quantize-aware-train.epochs"];
     assert_eq!(inactive(&with(&[])), [""; 0]);
     assert_eq!(inactive(&with(&[w1])), ["quantize.affine_weights", "quantize.rounding"]);
-    for picks in [&[w16][..], &[a16], &[("affine_weights", 1)]] {
+    for picks in [&[w16][..], &[("affine_weights", 1)]] {
         assert_eq!(inactive(&with(picks)), learned, "{picks:?}");
     }
+    // So many levels cover all numbers alike, whatever the rule.
+    let expected = [&["quantize.calibration"][..], &learned].concat();
+    assert_eq!(inactive(&with(&[a16])), expected);
     let expected = [&["quantize.calibration", "quantize.clip_ranges"][..], &learned].concat();
     assert_eq!(inactive(&with(&[a32])), expected);
-    // A binary layer can be trained; whether rounding may be learned is known before the layers.
-    assert_eq!(inactive(&[("layer.stem", 2)]), [""; 0]);
+    // A binary layer can be trained, but no rounding is learned beside it.
+    assert_eq!(inactive(&[("layer.stem", 2)]), ["quantize.rounding"]);
+}
+
+/// Where the choice of a layer, or of what examples are for, comes later, one who draws the choices
+/// in order does not know it yet.
+#[test]
+fn what_later_choices_leave_without_effect_is_open_in_order() {
+    let by_place = |space: &Space, genotype: &Genotype, name: &str| {
+        let name = format!("quantize.{name}");
+        let place = space.choices().iter().position(|choice| choice.name == name).unwrap();
+        (space.active(genotype)[place], space.active_in_order(genotype)[place])
+    };
+    let searched = searched();
+    let binary = genotype(&searched, &[("layer.stem", 2)]);
+    assert_eq!(by_place(&searched.into(), &binary, "rounding"), (false, true));
+
+    let real = space(QuantizeSpace {
+        examples: vec![16, 32],
+        correct_biases: vec![false, true],
+        widths: WidthsSpace { activations: vec![8, 32], ..WidthsSpace::default() },
+        ..QuantizeSpace::default()
+    });
+    for (picks, examples) in [
+        (&[][..], (true, true)),
+        (&[("activation_bits", 1)], (false, true)),
+        (&[("activation_bits", 1), ("correct_biases", 1)], (true, true)),
+    ] {
+        let genotype = genotype(&real, picks);
+        assert_eq!(by_place(&real.clone().into(), &genotype, "examples"), examples, "{picks:?}");
+    }
+}
+
+#[test]
+fn a_rule_for_sixteen_bits_matters_where_one_cuts_off_numbers() {
+    let of = |calibration: &[RangeRule]| {
+        let space = space_alone(QuantizeSpace {
+            calibration: calibration.to_vec(),
+            widths: WidthsSpace { activations: vec![16], ..WidthsSpace::default() },
+            ..QuantizeSpace::default()
+        });
+        let genotype = genotype(&space, &[]);
+        let space: Space = space.into();
+        let place = space.choices().iter().position(|c| c.name == "quantize.calibration");
+        space.active(&genotype)[place.unwrap()]
+    };
+    assert!(!of(&[RangeRule::Mse, RangeRule::MinMax, RangeRule::Entropy]));
+    assert!(!of(&[RangeRule::MinMax, RangeRule::Entropy]));
+    assert!(of(&[RangeRule::Entropy, RangeRule::Percentile]));
 }
 
 #[test]

@@ -108,6 +108,16 @@ fn other_bits_say_what_computes_them() {
     let inspected = run(at, &["inspect", "wide.edge"]).ok();
     assert!(inspected.contains("by reference: fp32, with values rounded to levels"), "{inspected}");
     run(at, &["measure", "wide.edge"]).fails(2, &["wide.edge has no latency", "by reference"]);
+    // Where only some recipes give a network without a latency, the best one is timed if it has one.
+    let choice = "affine_weights = [true, false]";
+    let line = ["--recipe", "bits.toml", "--name", "either", "--trials", "2", "--format", "json"];
+    std::fs::write(at.join("bits.toml"), BITS.replace("BITS", choice)).unwrap();
+    let ran = run(at, &[&["compress", "net.onnx", "--data", "data.toml"], &line[..]].concat());
+    for said in ["(recipe.steps[0]) run by reference", "the best result is timed"] {
+        assert!(ran.stderr().contains(said), "{}", ran.stderr());
+    }
+    let either = ran.json()["best"].clone();
+    assert_eq!(latency(&either).is_some(), either["arithmetic"] == "integers", "{either}");
     let (shown, real) = compress("real", "weight_bits = 8\nactivation_bits = 32");
     assert!(shown.contains("A latency is that of fp32 arithmetic"), "{shown}");
     assert!(latency(&real).is_some());
@@ -217,7 +227,9 @@ fn a_network_is_compressed_by_a_recipe_and_within_limits() {
     let line = ["recommend", "net-r", "--for", "smallest", "--format", "json"];
     let recommended = run(at, &line).json();
     assert_eq!((&recommended["best"]["trial"], &recommended["trials"]), (&0.into(), &1.into()));
-    let none = run(at, &["recommend", "net-r", "--for", "fastest@rpi4"]).ok();
+    let none = run(at, &["recommend", "net-r", "--for", "fastest@rpi4"]);
+    assert_eq!(none.code(), 3, "{none:?}");
+    let none = none.stdout();
     let said = "net-r has 1 complete trial; none keeps all limits and has latency_ms@rpi4";
     assert!(none.contains(said), "{none}");
     assert!(none.contains("no complete trial was timed on rpi4"), "{none}");
@@ -235,7 +247,18 @@ fn a_network_is_compressed_by_a_recipe_and_within_limits() {
     let none = Some("0".to_owned());
     assert_eq!(["prune.share", "cluster.clusters"].map(choice), [none.clone(), none]);
     let hopeless = ["--auto", "model_bytes<=300", "--trials", "2", "--name", "tiny"];
-    let shown = run(at, &[&compress[..], &hopeless].concat()).ok();
+    let hopeless = [&compress[..], &hopeless, &["-o", "tiny.edge"]].concat();
+    let ran = run(at, &hopeless);
+    assert_eq!(ran.code(), 3, "{ran:?}");
+    let shown = ran.stdout();
+    assert!(at.join("tiny.edge").is_file());
+    let again = run(at, &hopeless);
+    let said = "tiny is already complete (a larger --trials tries more recipes)";
+    assert!(again.stderr().contains(said), "{}", again.stderr());
+    let fewer = ["--auto", "model_bytes<=300", "--trials", "1", "--name", "tiny"];
+    let fewer = run(at, &[&compress[..], &fewer].concat());
+    fewer.fails(2, &["--trials: 2 -> 1", "; or give --name; or start tiny again"]);
+    assert!(!fewer.stderr().contains("budget.trials"), "{}", fewer.stderr());
     assert!(shown.contains("model_bytes<=300: not met"), "{shown}");
     assert!(shown.contains("no recipe keeps all limits"), "{shown}");
 }
@@ -313,6 +336,11 @@ fn mistakes_are_told_before_anything_is_trained() {
     rows.extend(format!("{shape:<117}\n").bytes());
     rows.extend([0; 120]);
     std::fs::write(at.join("rows.npy"), rows).unwrap();
+    // The file of the data needs nothing but these.
+    write("alone.toml", "[data]\nsource = \"digits\"\n\n[training]\nepochs = 0\n");
+    let alone = ["compress", "net.onnx", "--data", "alone.toml", "--recipe", "r.toml"];
+    let said = "line 5: training.epochs: 0 is out of range; use 1 to 100000";
+    run(at, &alone).fails(2, &["alone.toml has 1 mistake", said]);
     let data = std::fs::read_to_string(at.join("data.toml")).unwrap();
     let (before, _) = data.split_once("[teacher]").unwrap();
     write("taught.toml", &format!("{before}[teacher]\nlogits = \"rows.npy\"\n"));
@@ -323,6 +351,29 @@ fn mistakes_are_told_before_anything_is_trained() {
     let line = ["compress", "net.onnx", "--data", "taught.toml", "--recipe", "distil.toml"];
     run(at, &line).fails(2, &["a file that it names does not fit", "rows.npy"]);
     assert!(!run(at, &["studies"]).ok().contains("net-distil"));
+}
+
+/// The same as with the whole study file, which has the same data.
+#[test]
+fn a_file_of_data_alone_is_enough() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    with_network(at);
+    let alone = "study.seed = 6\n\n[data]\nsource = \"digits\"\ntrain_limit = 600\n\
+                 test_limit = 200\n";
+    std::fs::write(at.join("alone.toml"), alone).unwrap();
+    std::fs::write(at.join("bits.toml"), BITS.replace("BITS", "")).unwrap();
+    let by = |file: &str, line: &[&str]| {
+        run(at, &[line, &["--data", file, "--format", "json"]].concat()).json()
+    };
+    for line in [&["evaluate", "net.onnx"][..], &["sensitivity", "net.onnx", "--images", "40"]] {
+        assert_eq!(by("alone.toml", line), by("data.toml", line));
+    }
+    let compressed = |file: &str, name: &str| {
+        let line = ["compress", "net.onnx", "--recipe", "bits.toml", "--name", name];
+        by(file, &line)["best"]["metrics"]["test_accuracy"].as_f64().unwrap()
+    };
+    assert_eq!(compressed("alone.toml", "alone"), compressed("data.toml", "whole"));
 }
 
 #[test]

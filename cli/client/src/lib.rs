@@ -18,7 +18,7 @@ pub use connect::{
     Artifacts, Connection, Coordinator, DEFAULT_COORDINATOR, DEFAULT_DATA_DIR, Studies, Tokens,
 };
 pub use memory::MemorySize;
-pub use submission::{MAX_WEIGHTS, Placing, Submission, read_study};
+pub use submission::{MAX_WEIGHTS, Placing, Submission, read_data, read_study};
 pub use token::TokenOptions;
 pub use training::{Backend, pipeline, slots};
 pub use trial_row::TrialRow;

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use edgesmith_common::spec::{
-    ModelFiles, NamedModel, NamedOther, OtherFile, OtherSource, SpecError, SpecErrors,
+    DataFile, ModelFiles, NamedModel, NamedOther, OtherFile, OtherSource, SpecError, SpecErrors,
     TeacherSource,
 };
 use edgesmith_common::{ArtifactHash, StudySpec};
@@ -29,6 +29,14 @@ pub type Placing<'a> = &'a dyn Fn(&SpecError) -> (String, SpecError);
 /// Reads and checks a study file, with the networks that it names. A byte-order mark is left out.
 pub fn read_study(file: &Path) -> anyhow::Result<StudySpec> {
     read_with_networks(file).map(|(spec, _)| spec)
+}
+
+/// Reads and checks what a study file says of its data, and of training and measuring on them. The
+/// rest of it is neither needed nor checked.
+pub fn read_data(file: &Path) -> anyhow::Result<DataFile> {
+    let text = read_text(file)?;
+    let place = |error: &SpecError| (file.display().to_string(), error.clone());
+    DataFile::parse(&text).map_err(|errors| refused(&text, &errors, &place))
 }
 
 /// The networks and logits that a study names, but for the logits of the first teacher.
@@ -91,10 +99,14 @@ fn useless_logits(path: &Path, error: impl std::fmt::Display) -> anyhow::Error {
 }
 
 fn read_with_networks(file: &Path) -> anyhow::Result<(StudySpec, Networks)> {
-    let text = files::read_text(file, MAX_STUDY)
-        .map_err(|e| invalid(format!("failed to read the study file: {e}")))?;
+    let text = read_text(file)?;
     let place = |error: &SpecError| (file.display().to_string(), error.clone());
     parse_with_networks(&text, &place, folder(file))
+}
+
+fn read_text(file: &Path) -> anyhow::Result<String> {
+    files::read_text(file, MAX_STUDY)
+        .map_err(|e| invalid(format!("failed to read the study file: {e}")))
 }
 
 /// Reads the networks that a study names, relative to `folder`, and checks the study.
@@ -144,15 +156,18 @@ fn parse(placing: Placing<'_>, text: &str, networks: &Networks) -> anyhow::Resul
         teacher: networks.teacher.as_ref().map(|network| &network.file),
         others: &others,
     };
-    StudySpec::parse_with_models(text, files).map_err(|errors| {
-        if is_no_toml(text, &errors) {
-            let (source, first) = placing(&errors.listed[0]);
-            return invalid(format!(
-                "{source} is not a study file: its first line is already not TOML ({first})"
-            ));
-        }
-        invalid(told(&errors, placing))
-    })
+    StudySpec::parse_with_models(text, files).map_err(|errors| refused(text, &errors, placing))
+}
+
+/// The mistakes of a file, or that it is of another kind.
+fn refused(text: &str, errors: &SpecErrors, placing: Placing<'_>) -> anyhow::Error {
+    if is_no_toml(text, errors) {
+        let (source, first) = placing(&errors.listed[0]);
+        return invalid(format!(
+            "{source} is not a study file: its first line is already not TOML ({first})"
+        ));
+    }
+    invalid(told(errors, placing))
 }
 
 /// Mistakes, each below what has it.

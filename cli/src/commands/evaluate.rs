@@ -2,11 +2,11 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::ValueEnum;
-use edgesmith_client::{Connection, Coordinator, read_study};
-use edgesmith_common::{Figures, Split, StudySpec};
+use edgesmith_client::{Connection, Coordinator, read_data};
+use edgesmith_common::spec::DataFile;
+use edgesmith_common::{Figures, Split};
 use edgesmith_console::{ListFormat, Output, invalid, print, start};
 use edgesmith_data::{Dataset, class_names};
 use edgesmith_edge_runtime::Numbers;
@@ -49,8 +49,8 @@ pub struct DataArgs {
     /// The data of this study of a coordinator
     #[arg(long, value_name = "STUDY")]
     pub study: Option<String>,
-    /// The data of this study file
-    #[arg(long, value_name = "STUDY.toml")]
+    /// File whose data are used: a study file, or one with nothing but a [data] table
+    #[arg(long, value_name = "DATA.toml")]
     pub data: Option<PathBuf>,
 }
 
@@ -67,9 +67,14 @@ pub enum Part {
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let opened = Opened::open(&args.reading, &args.connection).await?;
     let pixels = Pixels::of(&opened, &args.pixels)?;
-    let spec = match (&args.data.study, &args.data.data) {
-        (Some(study), _) => Coordinator::connect(&args.connection).await?.study(study).await?.1,
-        (None, Some(file)) => Arc::new(read_study(file)?),
+    let data = match (&args.data.study, &args.data.data) {
+        (Some(study), _) => {
+            let (_, spec) = Coordinator::connect(&args.connection).await?.study(study).await?;
+            DataFile::of(&spec).ok_or_else(|| {
+                invalid(format!("{study} is a study over a table; it has no images"))
+            })?
+        }
+        (None, Some(file)) => read_data(file)?,
         (None, None) => unreachable!("one of both is required"),
     };
     let output = chosen_output(&opened, args.output.as_deref())?;
@@ -80,7 +85,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         let pause = &mut || {
             if shutdown.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        evaluate(&opened, &pixels, output, &spec, args.split, &root, pause)
+        evaluate(&opened, &pixels, output, &data, args.split, &root, pause)
     });
     let (images, figures) = evaluating.await??;
     print(&Evaluated { words, split: args.split, images, figures }, args.format)
@@ -110,20 +115,17 @@ pub fn evaluate(
     opened: &Opened,
     pixels: &Pixels,
     output: usize,
-    spec: &StudySpec,
+    data: &DataFile,
     split: Part,
     root: &Path,
     pause: &mut dyn FnMut() -> ControlFlow<()>,
 ) -> anyhow::Result<(usize, Figures)> {
     let model = opened.engine_model()?;
-    let Some(work) = spec.training() else {
-        return Err(invalid(format!("{} is a study over a table; it has no images", spec.name)));
-    };
     let [port] = &opened.inputs[..] else {
         let inputs = opened.inputs.len();
         return Err(invalid(format!("{} reads {inputs} inputs, and images are one", opened.words)));
     };
-    let shape = work.space.data();
+    let shape = data.shape;
     let (channels, size) = pixels.picture(port)?;
     if channels != shape.channels as usize {
         let given = shape.channels;
@@ -133,13 +135,13 @@ pub fn evaluate(
             counted(channels, "channel")
         )));
     }
-    let names = class_names(&work.data.source, root)?;
+    let names = class_names(&data.data.source, root)?;
     let answers = opened.outputs[output].elements();
     let labels = labels(&opened.words, answers, &opened.class_names, shape.classes, &names)?;
-    let data = Dataset::load(&work.data, shape, spec.seed, root)?;
+    let images = Dataset::load(&data.data, shape, data.seed, root)?;
     let (set, part) = match split {
-        Part::Validation => (&data.validation, Split::Validation),
-        Part::Test => (&data.test, Split::Test),
+        Part::Validation => (&images.validation, Split::Validation),
+        Part::Test => (&images.test, Split::Test),
     };
     let prepare = |image: &[u8]| {
         if port.bytes {

@@ -15,10 +15,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::model::{Computed, Opened, Port, Reading};
-use crate::output::{counted, json};
-
-/// Most letters of a layer's name in the table.
-const MAX_NAME: usize = 40;
+use crate::output::{counted, json, layers_in_words};
 
 /// Arguments: the network.
 #[derive(Debug, clap::Args)]
@@ -165,7 +162,7 @@ impl Output for Inspection {
         let row = |layer: Layer| {
             let stage = layer.stage.map_or_else(|| "–".to_owned(), |stage| (stage + 1).to_string());
             let mut row = vec![
-                shortened(&layer.name),
+                layer.name,
                 layer.operation,
                 layer.output,
                 figure(layer.macs),
@@ -203,6 +200,7 @@ impl Output for Inspection {
             say("classes", class_names.join(", "));
         }
         if let Ok(graph) = graph {
+            say("layers", layers_in_words(graph));
             let cost = graph.cost();
             say("MACs", table::count(cost.macs));
             say("parameters", table::count(cost.parameters));
@@ -409,15 +407,6 @@ fn list(numbers: &[f32]) -> String {
     numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// A name that leaves room for the other columns. Some exporters join the names of all operations
-/// that became one.
-pub fn shortened(name: &str) -> String {
-    if name.chars().count() <= MAX_NAME {
-        return name.to_owned();
-    }
-    name.chars().take(MAX_NAME - 1).chain(['…']).collect()
-}
-
 /// The name of an enum's variant in small letters, without its settings: `hard swish`.
 fn variant(of: &impl std::fmt::Debug) -> String {
     let name = format!("{of:?}");
@@ -437,14 +426,6 @@ mod tests {
     use edgesmith_graph::Function;
 
     use super::*;
-
-    #[test]
-    fn long_names_are_shortened() {
-        assert_eq!(shortened("conv1"), "conv1");
-        let short = shortened(&"model/relu;".repeat(20));
-        assert!(short.starts_with("model/relu;model") && short.ends_with('…'), "{short}");
-        assert_eq!(short.chars().count(), MAX_NAME);
-    }
 
     /// A table that holds something else than the function that it names.
     #[test]

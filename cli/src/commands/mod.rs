@@ -73,6 +73,8 @@ pub enum Command {
     /// Show the Pareto front: the trials that no other trial beats
     Pareto(front::Args),
     /// Say which trial serves a need best, and why
+    ///
+    /// Ends with exit code 3 if none does.
     Recommend(recommend::Args),
     /// List all trials of a study
     Trials(trials::TrialsArgs),
@@ -81,7 +83,8 @@ pub enum Command {
     /// Compress a network by a recipe, or search the recipe that keeps given limits
     ///
     /// This is a study on the network, in this process: the same command continues one that was
-    /// stopped, and the other commands show its trials.
+    /// stopped, and the other commands show its trials. Ends with exit code 3 if no recipe keeps
+    /// all limits of --auto; the nearest result is shown, and written to the file of --output.
     Compress(compress::Args),
     /// Show what a network is made of and what it costs
     Inspect(inspect::Args),
@@ -171,7 +174,7 @@ impl Command {
 pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Search(args) => return search::run(args).await,
-        Command::Recommend(args) => recommend::run(args).await?,
+        Command::Recommend(args) => return recommend::run(args).await,
         Command::Sensitivity(args) => sensitivity::run(args).await?,
         Command::Compress(args) => return compress::run(args).await,
         Command::Coordinator(args) => serve::run(args).await?,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::process::ExitCode;
 use std::str::FromStr;
 
 use edgesmith_client::{Connection, Coordinator, TrialRow};
@@ -14,7 +15,7 @@ use edgesmith_console::{ListFormat, Output, print};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::limits::Limit;
+use crate::limits::{Limit, NONE_KEEPS};
 use crate::output::{counted, json};
 
 /// How far below the most accurate trial the others may be, if no limit says it.
@@ -88,8 +89,8 @@ impl FromStr for Need {
     }
 }
 
-/// Prints the trial that serves the need.
-pub async fn run(args: Args) -> anyhow::Result<()> {
+/// Prints the trial that serves the need. The exit code says whether one does.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let coordinator = Coordinator::connect(&args.connection).await?;
     let (_, spec) = coordinator.study(&args.study).await?;
     let rows = coordinator.trials(&args.study).await?.into_iter();
@@ -102,7 +103,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let Args { study, need, limits, .. } = args;
     let constraints = spec.constraints.clone();
     let recommended = Recommendation::of(study, trials.collect(), constraints, need, limits);
-    print(&recommended, args.format)
+    print(&recommended, args.format)?;
+    let serves = !recommended.ranked().is_empty();
+    Ok(if serves { ExitCode::SUCCESS } else { ExitCode::from(NONE_KEEPS) })
 }
 
 /// Whether figures meet the constraints of a study. What was not measured breaks none.

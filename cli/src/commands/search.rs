@@ -56,8 +56,25 @@ pub struct Local {
     pub data_root: Option<PathBuf>,
 }
 
-/// How a study file gets another name.
-const RENAME: &str = "give the file another study.name";
+/// What a user is told to change, in terms of what the study is made of.
+pub struct Terms {
+    /// How it could have another name.
+    pub rename: &'static str,
+    /// How it would have more trials.
+    pub more: &'static str,
+    /// Whether it can start from the results of an earlier study.
+    pub starts_from_earlier: bool,
+    /// What the coordinator says of a study file, in these terms.
+    pub tell: fn(&str) -> String,
+}
+
+/// Those of a study file.
+const OF_FILE: Terms = Terms {
+    rename: "give the file another study.name",
+    more: "a larger budget.trials runs more trials",
+    starts_from_earlier: true,
+    tell: str::to_owned,
+};
 
 /// A study that runs in this process.
 pub struct Running<'a> {
@@ -66,8 +83,8 @@ pub struct Running<'a> {
     pub source: String,
     /// The command that runs it, without the options of [`Local`].
     pub command: String,
-    /// How the study could have another name.
-    pub rename: &'static str,
+    /// What its user can change.
+    pub terms: Terms,
     /// Whether the front of a study of so many trials is shown at the end.
     pub shows_front: fn(u32) -> bool,
 }
@@ -77,18 +94,19 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let submission = Submission::read(&args.study)?;
     let command = format!("edgesmith search {}", quoted(&args.study));
     let source = args.study.display().to_string();
-    let rename = RENAME;
-    let running = Running { local: &args.local, source, command, rename, shows_front: |_| true };
-    running.run(async |_| Ok((submission, ())), async |_, ()| Ok(())).await
+    let terms = OF_FILE;
+    let running = Running { local: &args.local, source, command, terms, shows_front: |_| true };
+    running.run(async |_| Ok((submission, ())), async |_, ()| Ok(ExitCode::SUCCESS)).await
 }
 
 impl Running<'_> {
     /// Runs the study that `prepare` makes, or continues it, and shows its front. If it ended,
-    /// `then` comes last, while the coordinator still answers, with what `prepare` found out.
+    /// `then` comes last, while the coordinator still answers, with what `prepare` found out, and
+    /// says the exit code.
     pub async fn run<T>(
         &self,
         prepare: impl AsyncFnOnce(&Coordinator) -> anyhow::Result<(Submission, T)>,
-        then: impl AsyncFnOnce(&Coordinator, T) -> anyhow::Result<()>,
+        then: impl AsyncFnOnce(&Coordinator, T) -> anyhow::Result<ExitCode>,
     ) -> anyhow::Result<ExitCode> {
         let Local { backend, data_root, memory, data_dir, .. } = self.local;
         let executor =
@@ -106,7 +124,7 @@ impl Running<'_> {
             let (submission, found) = prepared?;
             let code = self.run_on(&coordinator, url, submission, executor, &shutdown).await?;
             if code == ExitCode::SUCCESS {
-                then(&coordinator, found).await?;
+                return then(&coordinator, found).await;
             }
             anyhow::Ok(code)
         };
@@ -134,6 +152,7 @@ impl Running<'_> {
     ) -> anyhow::Result<ExitCode> {
         let (study, work) = (submission.spec.name.to_string(), submission.spec.work.clone());
         let elsewhere = elsewhere(&submission.spec, &url);
+        let by_reference = submit::by_reference_in_words(&submission.spec);
         if self.local.fresh {
             match control::remove(coordinator, &study).await {
                 Ok(removed) => eprintln!("{removed}"),
@@ -155,6 +174,9 @@ impl Running<'_> {
         if let Some(start) = submit::start_in_words(&submitted) {
             eprintln!("{start}");
         }
+        if let Some(text) = by_reference {
+            eprintln!("{text}");
+        }
         let request = v1::GetStudyRequest { study: study.clone() };
         let status = coordinator.query(coordinator.studies().get_study(request)).await?;
         if let Some(over) = self.ended_earlier(&status) {
@@ -170,7 +192,7 @@ impl Running<'_> {
         let trains = matches!(work, Workload::Train(_));
         let slots =
             edgesmith_client::slots(self.local.slots, trains.then_some(self.local.backend)).await?;
-        announce(self.local, &status, &submitted, slots, &url);
+        announce(self, &status, &submitted, slots, &url);
         if let Some(elsewhere) = elsewhere
             && status.state() != v1::StudyState::Complete
         {
@@ -195,6 +217,7 @@ impl Running<'_> {
                 &study,
                 Progress::with_own_workers(),
                 WhenBlocked::GiveUp,
+                self.terms.tell,
             ) => {
                 let mend = || format!("; mend that, then continue with: {}", self.same_command());
                 Some(ended.map_err(|error| anyhow::anyhow!("{error:#}{}", mend()))?)
@@ -231,7 +254,8 @@ impl Running<'_> {
         if exists && error.is::<Invalid>() {
             let (source, directory) = (&self.source, self.local.data_dir.display());
             let again = self.same_command();
-            let rename = self.rename;
+            let Terms { rename, tell, .. } = self.terms;
+            let error = tell(&error.to_string());
             return invalid(format!(
                 "{source} does not fit study {study}, which {directory} has of an earlier run (its \
                  values are on the left): {error}; or {rename}; or start {study} again without its \
@@ -252,9 +276,14 @@ impl Running<'_> {
                 data_dir_option(&self.local.data_dir)
             )),
             v1::StudyState::Cancelled => Some(format!(
-                "study {name} was cancelled earlier; to go on, {} (study.start_from = [\"{name}\"] in a \
-                 study file uses its results); or delete its trials and start again: {again} --fresh",
-                self.rename
+                "study {name} was cancelled earlier; to go on, {}{}; or delete its trials and start \
+                 again: {again} --fresh",
+                self.terms.rename,
+                if self.terms.starts_from_earlier {
+                    format!(" (study.start_from = [\"{name}\"] in a study file uses its results)")
+                } else {
+                    String::new()
+                }
             )),
             v1::StudyState::Unspecified
             | v1::StudyState::Running
@@ -300,14 +329,16 @@ fn data_dir_option(data_dir: &Path) -> String {
 }
 
 fn announce(
-    local: &Local,
+    running: &Running<'_>,
     status: &v1::StudyStatus,
     submitted: &v1::SubmitStudyResponse,
     slots: u32,
     url: &str,
 ) {
+    let Running { local, terms, .. } = running;
+    let complete = format!("is already complete ({})", terms.more);
     let how = match status.state() {
-        v1::StudyState::Complete => "is already complete (a larger budget.trials runs more trials)",
+        v1::StudyState::Complete => &*complete,
         _ if submitted.extended => "goes on with a larger budget",
         _ if submitted.reread => "continues, and its data are read again",
         _ if submitted.created => "starts",
@@ -385,7 +416,7 @@ mod tests {
     fn running(args: &Args) -> Running<'_> {
         let command = format!("edgesmith search {}", quoted(&args.study));
         let source = args.study.display().to_string();
-        Running { local: &args.local, source, command, rename: RENAME, shows_front: |_| true }
+        Running { local: &args.local, source, command, terms: OF_FILE, shows_front: |_| true }
     }
 
     fn same_command(args: &Args) -> String {
@@ -465,7 +496,12 @@ mod tests {
                     search a.toml --fresh";
         assert_eq!(running(&args).ended_earlier(&status).as_deref(), Some(text));
         status.set_state(v1::StudyState::Cancelled);
-        assert!(running(&args).ended_earlier(&status).unwrap().contains("was cancelled earlier"));
+        let text = running(&args).ended_earlier(&status).unwrap();
+        assert!(text.contains("was cancelled earlier; to go on, give the file another"), "{text}");
+        assert!(text.contains(" (study.start_from = [\"a\"] in a study file uses"), "{text}");
+        let terms = Terms { starts_from_earlier: false, ..OF_FILE };
+        let text = Running { terms, ..running(&args) }.ended_earlier(&status).unwrap();
+        assert!(!text.contains("start_from"), "{text}");
         status.set_state(v1::StudyState::Complete);
         assert_eq!(running(&args).ended_earlier(&status), None);
     }

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use edgesmith_client::{Connection, Coordinator, read_study};
-use edgesmith_common::StudySpec;
+use edgesmith_client::{Connection, Coordinator, read_data};
+use edgesmith_common::spec::DataFile;
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{ListFormat, Output, invalid, number, print, start};
 use edgesmith_data::{Dataset, ImageSet, Normalization};
@@ -18,7 +18,6 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::commands::evaluate;
-use crate::commands::inspect::shortened;
 use crate::model::{EdgeFile, FileKind, ModelName, OnnxFile, Opened, PixelArgs, Pixels, Stored};
 use crate::output::{counted, json, stages};
 
@@ -34,8 +33,8 @@ pub struct Args {
     /// a study as STUDY/teacher
     #[arg(value_name = "MODEL")]
     pub model: ModelName,
-    /// Study file whose data are used
-    #[arg(long, value_name = "STUDY.toml")]
+    /// File whose data are used: a study file, or one with nothing but a [data] table
+    #[arg(long, value_name = "DATA.toml")]
     pub data: PathBuf,
     /// Validation images that the network is compared on, at most
     #[arg(long, value_name = "N", default_value_t = 1000, allow_negative_numbers = true,
@@ -66,13 +65,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         return Err(invalid(format!("--share {} must be above 0 and below 1", args.share)));
     }
     let network = Network::open(&args).await?;
-    let spec = read_study(&args.data)?;
+    let data = read_data(&args.data)?;
     let shutdown = start::shutdown_on_signal()?;
     let words = network.words.clone();
     let (share, most) = (args.share, [args.images, args.examples].map(|n| n as usize));
     let root = args.data_root.unwrap_or_else(|| PathBuf::from("."));
     let asking = tokio::task::spawn_blocking(move || {
-        let (judged, calibration) = network.images(&spec, &root, most)?;
+        let (judged, calibration) = network.images(&data, &root, most)?;
         let Network { graph, weights, normalization, .. } = &network;
         let (calibration, judged) = (&calibration, &judged);
         let asked = Asked { graph, weights, normalization, calibration, judged, share };
@@ -151,17 +150,11 @@ impl Network {
     /// images.
     fn images(
         &self,
-        spec: &StudySpec,
+        file: &DataFile,
         root: &Path,
         [judged, calibration]: [usize; 2],
     ) -> anyhow::Result<(ImageSet, ImageSet)> {
-        let Some(work) = spec.training() else {
-            return Err(invalid(format!(
-                "{} is a study over a table; it has no images",
-                spec.name
-            )));
-        };
-        let shape = work.space.data();
+        let shape = file.shape;
         let (reads, given) = (self.graph.input().channels(), shape.channels);
         if reads != given {
             return Err(invalid(format!(
@@ -170,12 +163,12 @@ impl Network {
                 counted(reads, "channel")
             )));
         }
-        let names = edgesmith_data::class_names(&work.data.source, root)?;
+        let names = edgesmith_data::class_names(&file.data.source, root)?;
         let answers = self.graph.output().elements() as usize;
         let labels =
             evaluate::labels(&self.words, answers, &self.class_names, shape.classes, &names)?;
-        let data = Dataset::load(&work.data, shape, spec.seed, root)?;
-        let calibration = data.train.for_calibration(calibration, spec.seed);
+        let data = Dataset::load(&file.data, shape, file.seed, root)?;
+        let calibration = data.train.for_calibration(calibration, file.seed);
         let step = data.validation.len().div_ceil(judged).max(1);
         let judged: Vec<usize> = (0..data.validation.len()).step_by(step).collect();
         let mut judged = data.validation.subset(&judged);
@@ -307,7 +300,7 @@ impl Output for Answer {
             .iter()
             .map(|layer| {
                 let mut row = vec![
-                    shortened(&layer.name),
+                    layer.name.clone(),
                     table::count(layer.macs),
                     table::count(layer.parameters),
                     points(&layer.quantized),
@@ -400,6 +393,13 @@ mod tests {
         assert!(fine.contains("Every layer loses more than"), "{fine}");
         // No change has no sign.
         assert!(fine.contains("  0.00 points  "), "{fine}");
+    }
+
+    #[test]
+    fn names_of_layers_are_whole() {
+        let long = "model/relu;".repeat(20);
+        let text = answer(&[(&long, 0.9, None)]).table();
+        assert!(text.contains(&format!("\n{long}  1.0 k")), "{text}");
     }
 
     #[test]

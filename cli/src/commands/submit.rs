@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use edgesmith_client::{Connection, Coordinator, Submission, is_over};
+use edgesmith_common::StudySpec;
 use edgesmith_console::print_text;
 use edgesmith_proto::v1;
 
@@ -27,6 +28,7 @@ pub struct Args {
 /// Submits the study. With `--wait`, follows it to the end and prints the front.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let submission = Submission::read(&args.study)?;
+    let by_reference = by_reference_in_words(&submission.spec);
     let coordinator = if args.wait {
         Coordinator::connect_to_running(&args.connection).await?
     } else {
@@ -48,13 +50,16 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(text) = replaced_in_words(&submitted) {
         eprintln!("{text}");
     }
+    if let Some(text) = by_reference {
+        eprintln!("{text}");
+    }
     if !args.wait {
         let (status, _) = coordinator.study(&submitted.name).await?;
         warn_if_stopped(&status, &coordinator);
         return Ok(ExitCode::SUCCESS);
     }
-    let follow = watch::follow(&coordinator, &submitted.name, Progress::new(), WhenBlocked::Wait);
-    let code = follow.await?;
+    let (progress, wait) = (Progress::new(), WhenBlocked::Wait);
+    let code = watch::follow(&coordinator, &submitted.name, progress, wait, str::to_owned).await?;
     front::print_summary(&coordinator, &submitted.name).await?;
     Ok(code)
 }
@@ -73,6 +78,16 @@ pub fn start_in_words(submitted: &v1::SubmitStudyResponse) -> Option<String> {
         start_left_out.iter().map(|of| (of.reason.as_str(), of.count)).collect();
     text.push_str(&left_out_in_words(&left_out));
     Some(text)
+}
+
+/// That candidates may run by reference, so that these have no latency; `None` if none may.
+pub fn by_reference_in_words(spec: &StudySpec) -> Option<String> {
+    let step = spec.training()?.space.recipe().by_reference()?;
+    Some(format!(
+        "no engine on a device computes affine weights with values of 8 bits, weights of 16 bits \
+         with these, or values of 16 bits: candidates with any of them ({step}) run by reference, \
+         and have an accuracy and a size but no latency"
+    ))
 }
 
 /// Which study the new one replaced; `None` if none.
@@ -146,6 +161,24 @@ mod tests {
         let text = "starts from 5 earlier trials; 1 more have the same candidates; left out 4: 3 \
                     because it has no a, 1 because it has no b";
         assert_eq!(start_in_words(&submitted).unwrap(), text);
+    }
+
+    #[test]
+    fn candidates_that_run_by_reference_are_told_of() {
+        let of = |affine: &str| {
+            let text = format!(
+                "study.name = \"s\"\ndata.source = \"digits\"\nbudget.trials = 9\n\
+                 objectives = [{{ metric = \"validation_accuracy\" }}]\n\
+                 space = {{ resolution = 8, stem_width = 8, stages = [{{ width = 8 }}] }}\n\
+                 [[recipe.steps]]\npass = \"quantize\"\naffine_weights = {affine}\n"
+            );
+            by_reference_in_words(&StudySpec::parse(&text).unwrap())
+        };
+        assert_eq!(of("false"), None);
+        for affine in ["true", "[true, false]"] {
+            let text = of(affine).unwrap();
+            assert!(text.contains("(recipe.steps[0]) run by reference"), "{text}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use edgesmith_search_space::{
 use edgesmith_train::safetensors;
 use edgesmith_worker::table::{CellTable, TableError};
 
-use crate::output::counted;
+use crate::output::{counted, layers, layers_in_words};
 
 /// Arguments: the study file.
 #[derive(Debug, clap::Args)]
@@ -348,10 +348,10 @@ fn say_network(work: &TrainWork, say: &mut impl FnMut(&str, String)) {
         Head::Kept => "",
         Head::New => " and a new last layer",
     };
-    say("network", format!("{}, {} layers{head}", model.path, graph.nodes().len()));
+    say("network", format!("{}, {}{head}", model.path, layers_in_words(graph)));
     for stage in 0..stage_count(graph) {
-        let nodes = || graph.nodes().filter(|(_, node)| node.place.stage == Some(stage as u32));
-        let largest = nodes().map(|(_, node)| graph.shape(node.output));
+        let nodes = || layers(graph).filter(|node| node.place.stage == Some(stage as u32));
+        let largest = nodes().map(|node| graph.shape(node.output));
         let shape = largest.max_by_key(|shape| shape.positions()).map(ToString::to_string);
         let shape = shape.unwrap_or_default();
         let text = format!("{} at {shape}", counted(nodes().count(), "layer"));
@@ -373,8 +373,8 @@ fn say_teacher(work: &TrainWork, say: &mut impl FnMut(&str, String)) {
             }
             TeacherSource::Itself => "the network itself, as it is".to_owned(),
             TeacherSource::Network(model) => {
-                let layers = model.file.network.nodes().len();
-                format!("{}, {layers} layers, as it is, {}", model.path, teacher.architecture)
+                let layers = layers_in_words(&model.file.network);
+                format!("{}, {layers}, as it is, {}", model.path, teacher.architecture)
             }
             TeacherSource::File { path } => format!("{}, from {path}", teacher.architecture),
         },

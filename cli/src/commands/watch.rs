@@ -22,7 +22,7 @@ pub struct Args {
 /// Follows the study until it ends.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let coordinator = Coordinator::connect_to_running(&args.connection).await?;
-    follow(&coordinator, &args.study, Progress::new(), WhenBlocked::Wait).await
+    follow(&coordinator, &args.study, Progress::new(), WhenBlocked::Wait, str::to_owned).await
 }
 
 /// What to do if a study cannot go on until a user mends something.
@@ -35,12 +35,14 @@ pub enum WhenBlocked {
 }
 
 /// Shows the study's progress on `progress` until the study ends, even if the coordinator restarts.
-/// The exit code is a failure if the study failed or was cancelled.
+/// The exit code is a failure if the study failed or was cancelled. `tell` says advice for a study
+/// file in terms of what the study is made of.
 pub async fn follow(
     coordinator: &Coordinator,
     study: &str,
     mut progress: Progress,
     when_blocked: WhenBlocked,
+    tell: fn(&str) -> String,
 ) -> anyhow::Result<ExitCode> {
     let mut said: Vec<String> = Vec::new();
     let (mut silence, mut seen) = (Silence::default(), false);
@@ -100,7 +102,7 @@ pub async fn follow(
         }
     };
     progress.finish();
-    eprintln!("{}", ending(&last));
+    eprintln!("{}", ending(&last, tell));
     let good = last.state() == StudyState::Complete;
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -129,8 +131,9 @@ impl Silence {
     }
 }
 
-/// How a study ended, and what to change if none of its trials was completed.
-fn ending(last: &v1::StudyStatus) -> String {
+/// How a study ended, and what to change if none of its trials was completed. `tell` as in
+/// [`follow`].
+fn ending(last: &v1::StudyStatus, tell: fn(&str) -> String) -> String {
     let text = format!(
         "{} is {}: {} complete, {}{}{} infeasible, {} in {}{}",
         last.name,
@@ -143,7 +146,7 @@ fn ending(last: &v1::StudyStatus) -> String {
         table::duration(last.elapsed_ms as f64 / 1e3),
         if last.reason.is_empty() { String::new() } else { format!("; {}", last.reason) }
     );
-    last.advice.iter().fold(text, |text, advice| format!("{text}\n- {advice}"))
+    last.advice.iter().fold(text, |text, advice| format!("{text}\n- {}", tell(advice)))
 }
 
 /// Why a study cannot go on.
@@ -194,9 +197,13 @@ mod tests {
             reason: "no trial was completed".to_owned(),
             ..Default::default()
         };
-        assert!(ending(&status).ends_with("; no trial was completed"), "{}", ending(&status));
+        let text = ending(&status, str::to_owned);
+        assert!(text.ends_with("; no trial was completed"), "{text}");
         status.advice = vec!["lower training.learning_rate".to_owned()];
-        assert!(ending(&status).ends_with("completed\n- lower training.learning_rate"));
+        let text = ending(&status, str::to_owned);
+        assert!(text.ends_with("completed\n- lower training.learning_rate"), "{text}");
+        let text = ending(&status, str::to_uppercase);
+        assert!(text.ends_with("completed\n- LOWER TRAINING.LEARNING_RATE"), "{text}");
     }
 
     #[test]

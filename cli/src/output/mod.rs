@@ -13,6 +13,8 @@ pub mod stages;
 use std::fmt;
 
 pub use edgesmith_client::TrialRow;
+use edgesmith_graph::{Graph, Node};
+use edgesmith_search_space::layer_names;
 
 /// A number of things in words: `1 trial`, `2 trials`.
 pub fn counted<N: From<u8> + PartialEq + fmt::Display>(number: N, one: &str) -> String {
@@ -20,9 +22,38 @@ pub fn counted<N: From<u8> + PartialEq + fmt::Display>(number: N, one: &str) -> 
     format!("{number} {one}{s}")
 }
 
+/// The layers of a network as it runs: its operations, without those that are computed along with
+/// the one before.
+pub fn layers(graph: &Graph) -> impl Iterator<Item = &Node> {
+    let fused = graph.fused();
+    graph.nodes().filter(move |(id, _)| !fused[id.index()]).map(|(_, node)| node)
+}
+
+/// The number of [`layers`] in words: `12 layers, 5 of them with weights`.
+pub fn layers_in_words(graph: &Graph) -> String {
+    let (all, weighted) = (layers(graph).count(), layer_names(graph).count());
+    format!("{}, {weighted} of them with weights", counted(all, "layer"))
+}
+
 #[cfg(test)]
 mod tests {
+    use edgesmith_graph::{Clip, Conv, GraphBuilder, Place, Role, Shape};
+
     use super::*;
+
+    #[test]
+    fn what_is_computed_along_with_a_layer_is_no_layer_of_its_own() {
+        let mut net = GraphBuilder::new();
+        let image = net.input("image", Shape::new(1, &[8, 8]).unwrap()).unwrap();
+        let weight = net.parameter("weight", &[1, 1, 1, 1], Role::Weight).unwrap();
+        let place = Place::default();
+        let conv = net.node("conv", Conv::dense(1, 1), &[image], &[weight], place).unwrap();
+        let relu = net.node("relu", Clip::RELU, &[conv], &[], Place::default()).unwrap();
+        let last = net.node("last", Clip::RELU, &[relu], &[], Place::default()).unwrap();
+        let graph = net.finish(&[last]).unwrap();
+        assert_eq!(layers_in_words(&graph), "2 layers, 1 of them with weights");
+        assert_eq!(layers(&graph).count(), 2);
+    }
 
     #[test]
     fn one_thing_is_not_many() {

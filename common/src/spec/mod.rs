@@ -13,6 +13,7 @@ use crate::{
 
 mod algorithm;
 mod check;
+mod data_file;
 mod difference;
 mod error;
 mod fidelity;
@@ -27,6 +28,7 @@ mod table;
 mod teachers;
 
 pub use algorithm::{AlgorithmSpec, PolicySpec, RewardSpec};
+pub use data_file::{DataFile, line_of};
 pub use difference::Difference;
 pub use error::{SpecError, SpecErrors};
 pub use fidelity::{FidelityRule, FidelitySpec};

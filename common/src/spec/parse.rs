@@ -54,15 +54,7 @@ impl StudySpec {
     /// # Errors
     /// See [`StudySpec::parse`]. A study that names a network needs it.
     pub fn parse_with_models(text: &str, files: ModelFiles<'_>) -> Result<Self, SpecErrors> {
-        if text.len() > MAX_STUDY_BYTES {
-            let message =
-                format!("has {} bytes; a study file has at most {MAX_STUDY_BYTES}", text.len());
-            let field = "the study file".to_owned();
-            return Err(SpecErrors {
-                listed: vec![SpecError { line: 0, field, message }],
-                more: 0,
-            });
-        }
+        is_too_long(text)?;
         Self::read(text, files, Mistakes::new(text))
     }
 
@@ -120,13 +112,8 @@ impl StudySpec {
 
     fn read(text: &str, files: ModelFiles<'_>, mut mistakes: Mistakes) -> Result<Self, SpecErrors> {
         let (root, syntax) = DeTable::parse_recoverable(text);
-        for error in &syntax {
-            let span = error.span().unwrap_or(0..0);
-            mistakes.add(&span, "", format!("is not valid TOML: {}", error.message()));
-        }
         if !syntax.is_empty() {
-            // What follows a syntax error is guesswork, so mistakes found there would mislead.
-            return Err(mistakes.into_errors());
+            return Err(no_toml(&syntax, mistakes));
         }
         let m = &mut mistakes;
         let mut root = Table::root(root);
@@ -181,6 +168,26 @@ impl StudySpec {
             _ => Err(mistakes.into_errors()),
         }
     }
+}
+
+/// The mistake of a file that is larger than [`MAX_STUDY_BYTES`].
+pub(super) fn is_too_long(text: &str) -> Result<(), SpecErrors> {
+    if text.len() <= MAX_STUDY_BYTES {
+        return Ok(());
+    }
+    let message = format!("has {} bytes; a study file has at most {MAX_STUDY_BYTES}", text.len());
+    let field = "the study file".to_owned();
+    Err(SpecErrors { listed: vec![SpecError { line: 0, field, message }], more: 0 })
+}
+
+/// The mistakes of a file with errors of syntax, and no others: what follows a syntax error is
+/// guesswork, so mistakes found there would mislead.
+pub(super) fn no_toml(syntax: &[toml::de::Error], mut mistakes: Mistakes) -> SpecErrors {
+    for error in syntax {
+        let span = error.span().unwrap_or(0..0);
+        mistakes.add(&span, "", format!("is not valid TOML: {}", error.message()));
+    }
+    mistakes.into_errors()
 }
 
 fn read_train_work(
@@ -260,7 +267,7 @@ fn read_start_from(table: &mut Table, own: Option<&StudyName>, m: &mut Mistakes)
 /// Names of the data sources in study files.
 const SOURCES: [&str; 4] = ["digits", "idx", "cifar10", "image-folder"];
 
-fn read_data(root: &mut Table, m: &mut Mistakes) -> Option<(DataSpec, DataShape)> {
+pub(super) fn read_data(root: &mut Table, m: &mut Mistakes) -> Option<(DataSpec, DataShape)> {
     let mut table = root.required_table("data", "give a [data] table with a source", m)?;
     let before = m.count();
     let known = |name: String| {
@@ -526,7 +533,7 @@ fn read_budget(root: &mut Table, m: &mut Mistakes) -> Option<Budget> {
     Some(Budget { trials, simulated_seconds, max_attempts, hours })
 }
 
-fn read_training(root: &mut Table, m: &mut Mistakes) -> TrainingSpec {
+pub(super) fn read_training(root: &mut Table, m: &mut Mistakes) -> TrainingSpec {
     let mut table = root.table_or_empty("training", m);
     let epochs: u32 = table.within("epochs", 10, (1, 100_000), m);
     let fine_tune_epochs = table.within("fine_tune_epochs", epochs.div_ceil(4), (0, 100_000), m);
@@ -670,7 +677,7 @@ fn read_teaching_network(
     Some(TeacherSpec::alone(architecture?, source))
 }
 
-fn read_measurement(root: &mut Table, m: &mut Mistakes) -> MeasurementSpec {
+pub(super) fn read_measurement(root: &mut Table, m: &mut Mistakes) -> MeasurementSpec {
     let mut table = root.table_or_empty("measurement", m);
     let usual = MeasurementSpec::default();
     let measurement = MeasurementSpec {

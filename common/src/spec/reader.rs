@@ -15,9 +15,9 @@ use crate::one_line;
 /// Most mistakes that are listed. The others are only counted.
 const MAX_LISTED: usize = 100;
 /// Longest path and longest message that a mistake is reported with, in characters. Both may quote
-/// the file.
+/// the file, and a message the names of a network's layers.
 const MAX_FIELD: usize = 200;
-const MAX_MESSAGE: usize = 600;
+const MAX_MESSAGE: usize = 2000;
 
 /// The mistakes so far, and where the lines of the text begin. Recording one takes the same time
 /// wherever it is, and however many there are.
@@ -316,6 +316,13 @@ impl<'i> Table<'i> {
         }
     }
 
+    /// Leaves fields unread, whatever they are.
+    pub fn pass_over(&mut self, names: &[&'static str]) {
+        for name in names {
+            self.take(name);
+        }
+    }
+
     /// Reports fields that nothing has taken, with the nearest known name.
     pub fn finish(self, m: &mut Mistakes) {
         for key in self.fields.keys() {
@@ -500,7 +507,18 @@ fn distance(a: &str, b: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::distance;
+    use super::{Mistakes, distance};
+
+    #[test]
+    fn names_of_layers_are_told_in_full() {
+        let names = "model/batch_normalization/FusedBatchNormV3;".repeat(30);
+        let mut mistakes = Mistakes::new("");
+        mistakes.add(&(0..0), "fp32", names.clone());
+        mistakes.add(&(0..0), "fp32", "x".repeat(9999));
+        let listed = mistakes.into_errors().listed;
+        assert_eq!(listed[0].message, names);
+        assert!(listed[1].message.ends_with("x…"), "{}", listed[1]);
+    }
 
     #[test]
     fn edit_distance_counts_single_edits() {

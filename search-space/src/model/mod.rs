@@ -467,11 +467,24 @@ pub fn layer_names(graph: &Graph) -> impl Iterator<Item = &str> {
     weighted.map(|(_, node)| &*graph.value(node.output).name)
 }
 
+/// The names are whole, so that they can be copied; those that begin with what was given come first.
 fn unknown_layer(graph: &Graph, name: &str) -> String {
     const MANY: usize = 12;
-    let known: Vec<&str> = layer_names(graph).collect();
-    let more = if known.len() > MANY { ", …" } else { "" };
-    let some = known[..known.len().min(MANY)].join(", ");
+    const LETTERS: usize = 1000;
+    let mut known: Vec<&str> = layer_names(graph).collect();
+    let begun = name.trim_end_matches('…');
+    known.sort_by_key(|layer| begun.is_empty() || !layer.starts_with(begun));
+    let mut letters = 0;
+    let fits = |layer: &&&str| {
+        letters += layer.chars().count();
+        letters <= LETTERS
+    };
+    let fitting = known.iter().take(MANY).take_while(fits).count().max(1).min(known.len());
+    let more = match known.len() - fitting {
+        0 => String::new(),
+        more => format!(", and {more} more; `edgesmith inspect` shows all"),
+    };
+    let some = known[..fitting].join(", ");
     format!("the network has no layer {name:?} with weights; it has {some}{more}")
 }
 

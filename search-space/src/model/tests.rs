@@ -485,6 +485,33 @@ fn networks_that_do_not_fit_are_told_with_the_mend() {
 }
 
 #[test]
+fn layers_that_there_are_are_named_in_full() {
+    let named = |number: usize, name: &dyn Fn(usize) -> String, given: &str| {
+        let mut net = GraphBuilder::new();
+        let mut x = net.input("image", Shape::new(3, &[8, 8]).unwrap()).unwrap();
+        for place in 0..number {
+            let weight = net.parameter(format!("{place}"), &[3, 3, 1, 1], Role::Weight).unwrap();
+            x = net
+                .node(name(place), Conv::dense(1, 1), &[x], &[weight], Place::default())
+                .unwrap();
+        }
+        unknown_layer(&net.finish(&[x]).unwrap(), given)
+    };
+    // As exporters join the names of what became one layer.
+    let long = |place: usize| format!("model/relu_{place};{}", "model/batch;".repeat(20));
+    let text = named(2, &long, "c");
+    let expected =
+        format!("the network has no layer \"c\" with weights; it has {}, {}", long(0), long(1));
+    assert_eq!(text, expected);
+    // The beginning of a name is enough to find it.
+    let text = named(9, &long, "model/relu_7;mod…");
+    assert!(text.contains(&format!("; it has {}, {}, ", long(7), long(0))), "{text}");
+    assert!(text.ends_with(", and 6 more; `edgesmith inspect` shows all"), "{text}");
+    let text = named(14, &|place| format!("conv{place}"), "c");
+    assert!(text.ends_with(" conv10, conv11, and 2 more; `edgesmith inspect` shows all"), "{text}");
+}
+
+#[test]
 fn scales_of_normalisation_become_small_only_where_there_are_some() {
     let of = |network: &Graph, shrinks: &[&[Shrink]]| {
         let step = |shrink: &&[Shrink]| {

@@ -221,6 +221,16 @@ impl<A: Ask> Settings<'_, A> {
         }
     }
 
+    /// As [`Ask::asked`].
+    fn asked(&self) -> usize {
+        self.ask.asked()
+    }
+
+    /// As [`Ask::without_effect`].
+    fn without_effect(&mut self, asked: Range<usize>) {
+        self.ask.without_effect(asked);
+    }
+
     /// `None` without options.
     fn if_any<T: fmt::Display + Copy>(
         &mut self,
@@ -361,19 +371,28 @@ impl QuantizeSpace {
         let activations = settings.ask("activation_bits", &self.widths.activations, on);
         // Values in fp32 have no ranges.
         let ranges = activations != 32;
-        let calibration = settings.ask("calibration", &self.calibration, on && ranges);
+        let rule = |rule| if ranges { rule_for(rule, activations) } else { usual.calibration };
+        let differ = self.calibration.iter().any(|&other| rule(other) != rule(self.calibration[0]));
+        let calibration = rule(settings.ask("calibration", &self.calibration, on && differ));
         // Ranges are observed on them, and biases corrected by them.
         let observes = ranges || self.correct_biases.contains(&true);
+        let asked = settings.asked();
         let examples = settings.ask("examples", &self.examples, on && observes);
+        let of_examples = asked..settings.asked();
         let clip_ranges = settings.ask("clip_ranges", &self.clip_ranges, on && ranges);
         let granularity = settings.ask("granularity", &self.granularity, open);
         let equalize = settings.ask("equalize", &self.equalize, open);
         let correct_biases = settings.ask("correct_biases", &self.correct_biases, on);
+        if !ranges && !correct_biases {
+            settings.without_effect(of_examples);
+        }
         let mut widths =
             Widths { weights, affine: affine && weights > 1, activations, layer_bits: Vec::new() };
         // Only the rounding of integers can be learned. A weight of one bit is its sign.
         let learns = widths.can_learn_rounding();
+        let asked = settings.asked();
         let rounding = settings.ask("rounding", &self.rounding, open && learns);
+        let of_rounding = asked..settings.asked();
         let of_layers = self.widths.of_layers();
         let (mut fp32, mut others): (Vec<&String>, Vec<(&String, u32)>) =
             (self.fp32.iter().collect(), Vec::new());
@@ -394,14 +413,9 @@ impl QuantizeSpace {
         let named = others.iter().map(|(_, bits)| (names.next().unwrap_or_default(), *bits));
         widths.layer_bits = named.collect();
         let learns = widths.can_learn_rounding();
-        let calibration = match calibration {
-            _ if !ranges => usual.calibration,
-            // With so many levels, these cover all numbers alike.
-            RangeRule::Mse | RangeRule::MinMax | RangeRule::Entropy if activations > 8 => {
-                usual.calibration
-            }
-            rule => rule,
-        };
+        if !learns {
+            settings.without_effect(of_rounding);
+        }
         Quantizing {
             calibration,
             examples: if ranges || correct_biases { examples } else { usual.examples },
@@ -413,6 +427,17 @@ impl QuantizeSpace {
             fp32: settings.ask.names(fp32.into_iter()),
             widths,
         }
+    }
+}
+
+/// The rule for ranges of values of so many bits that stands for all that find the same ranges.
+fn rule_for(rule: RangeRule, activations: u32) -> RangeRule {
+    match rule {
+        // With so many levels, these cover all numbers alike.
+        RangeRule::Mse | RangeRule::MinMax | RangeRule::Entropy if activations > 8 => {
+            Quantizing::default().calibration
+        }
+        rule => rule,
     }
 }
 

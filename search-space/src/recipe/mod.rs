@@ -298,7 +298,7 @@ impl Recipe {
             let acts = match step {
                 Step::Prune(pruning) => {
                     let removes = if estimated {
-                        !pruning.amount.is_nothing()
+                        pruning::may_remove(&graph, pruning)
                     } else {
                         pruning::removes(&graph, pruning)
                     };

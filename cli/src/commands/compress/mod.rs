@@ -3,14 +3,16 @@
 
 mod report;
 mod study;
+mod terms;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use edgesmith_client::{Coordinator, read_study};
-use edgesmith_common::{DeviceClass, Figures, Metric, StudyName, StudySpec, Target, quoted};
+use edgesmith_client::{Coordinator, read_data};
+use edgesmith_common::spec::{DataFile, MeasurementSpec};
+use edgesmith_common::{DeviceClass, Figures, Metric, StudyName, Target, quoted};
 use edgesmith_console::{ListFormat, invalid, number, print, start, table};
 use edgesmith_search_space::{Cost, Precision};
 use edgesmith_train::safetensors;
@@ -22,8 +24,8 @@ use self::study::{Composed, Recipe};
 use crate::commands::evaluate::{self, Part};
 use crate::commands::search::{Local, Running};
 use crate::commands::validate;
-use crate::limits::Limit;
-use crate::model::{EdgeFile, FileKind, ModelName, Opened, PixelArgs, Pixels, Stored};
+use crate::limits::{Limit, NONE_KEEPS};
+use crate::model::{EdgeFile, FileKind, ModelName, Opened, PixelArgs, Pixels, Stored, StoredName};
 
 /// Arguments: the network, what is done to it, and what runs that.
 #[derive(Debug, clap::Args)]
@@ -33,9 +35,10 @@ pub struct Args {
     /// a study as STUDY/teacher, of a study in the data directory
     #[arg(value_name = "MODEL")]
     pub model: ModelName,
-    /// Study file whose data, training, measurement, teacher and seed are used. The objectives are
-    /// accuracy, and latency and size where they have no limit
-    #[arg(long, value_name = "STUDY.toml")]
+    /// File whose data are used, and if they are there its training, measurement, teacher and seed:
+    /// a study file, or one with nothing but these tables. The objectives are accuracy, and latency
+    /// and size where they have no limit
+    #[arg(long, value_name = "DATA.toml")]
     pub data: PathBuf,
     /// File with the steps, as `[[recipe.steps]]` of a study. Settings that are lists are searched
     #[arg(long, value_name = "R.toml")]
@@ -79,13 +82,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
              latency_ms, or use a study for other devices"
         )));
     }
-    let data = read_study(&args.data)?;
-    if data.training().is_none() {
-        return Err(invalid(format!(
-            "{} is a study over a table; compression needs images",
-            args.data.display()
-        )));
-    }
+    let data = read_data(&args.data)?;
     let name = match &args.name {
         Some(name) => name.clone(),
         None => study::name(&args.model, args.recipe.as_deref())?,
@@ -94,7 +91,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         local: &args.local,
         source: recipe.source().to_owned(),
         command: command(&args),
-        rename: "give --name",
+        terms: terms::OPTIONS,
         shows_front: match args.format {
             ListFormat::Table => |trials| trials > 1,
             ListFormat::Json => |_| false,
@@ -128,18 +125,29 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         let most = args.trials.unwrap_or(TRIALS);
         let trials = u32::try_from(choices).unwrap_or(u32::MAX).min(most);
         let submission = if trials == 1 { submission } else { composed.submission(trials)? };
+        if submission.spec.targets().is_empty() {
+            eprintln!(
+                "latency is no objective, because not all recipes give a network that has one; at \
+                 the end the best result is timed, if an engine computes it"
+            );
+        }
         anyhow::Ok((submission, own))
     };
     let then = async |coordinator: &Coordinator, original: Figures| {
-        let report = Report::of(coordinator, &name, original, &args.auto).await?;
+        let mut report = Report::of(coordinator, &name, original, &args.auto).await?;
+        if let Some(trial) = report.untimed() {
+            report.set_latency(timed(coordinator, &name, trial, &data.measurement).await?);
+        }
         print(&report, args.format)?;
         match (&args.output, output, report.best()) {
             (Some(file), Some(kind), Some(trial)) => {
-                write(coordinator, &name, trial, file, kind).await
+                write(coordinator, &name, trial, file, kind).await?;
             }
             (_, _, None) => anyhow::bail!("no recipe gave a result; the reasons are above"),
-            _ => Ok(()),
+            _ => {}
         }
+        let kept = report.keeps_limits();
+        anyhow::Ok(if kept { ExitCode::SUCCESS } else { ExitCode::from(NONE_KEEPS) })
     };
     running.run(prepare, then).await
 }
@@ -209,7 +217,7 @@ impl Network {
     }
 
     /// Its figures as it came: on the validation and test images, and its latency here.
-    async fn figures(&self, data: &StudySpec, args: &Args) -> anyhow::Result<Figures> {
+    async fn figures(&self, data: &DataFile, args: &Args) -> anyhow::Result<Figures> {
         let Self { opened, pixels, .. } = self;
         let (root, shutdown) = (args.local.data_root.clone(), start::shutdown_on_signal()?);
         let root = root.unwrap_or_else(|| PathBuf::from("."));
@@ -229,7 +237,7 @@ impl Network {
                     evaluate::evaluate(opened, pixels, output, data, part, &root, pause)?;
                 figures.extend(&found);
             }
-            let classes = data.training().expect("checked").space.data().classes;
+            let classes = data.shape.classes;
             let accuracy = figures.validation_accuracy();
             let said = opened.pixels.is_some();
             if let Some(hint) = accuracy.and_then(|share| near_chance(share, classes, said)) {
@@ -240,14 +248,29 @@ impl Network {
             if let Ok(graph) = &opened.graph {
                 figures.set_cost(&Cost::of(graph, Precision::Fp32));
             }
-            let (spec, device) =
-                (&data.training().expect("checked").measurement, device_info(DeviceClass::local()));
+            let (spec, device) = (&data.measurement, device_info(DeviceClass::local()));
             let timed = measure(model, spec, 1, &device, || Some(()), || shutdown.is_cancelled())?;
             let latency = Metric::LATENCY_MS.at(Target::on(DeviceClass::local()));
             figures.set(latency, timed.p50_ms);
             Ok(figures)
         })
     }
+}
+
+/// The time of a result in the engine on this machine, milliseconds, as a study measures it.
+async fn timed(
+    coordinator: &Coordinator,
+    name: &StudyName,
+    trial: u32,
+    spec: &MeasurementSpec,
+) -> anyhow::Result<f64> {
+    let network = StoredName::Trial(trial);
+    let model = Stored::fetch(coordinator, name.as_str(), network).await?.measured()?;
+    let (device, shutdown) = (device_info(DeviceClass::local()), start::shutdown_on_signal()?);
+    tokio::task::block_in_place(|| {
+        let timed = measure(&model, spec, 1, &device, || Some(()), || shutdown.is_cancelled())?;
+        Ok(timed.p50_ms)
+    })
 }
 
 /// Keeps an ONNX file in the data directory, because the study names it.
@@ -283,7 +306,7 @@ async fn write(
     file: &Path,
     kind: FileKind,
 ) -> anyhow::Result<()> {
-    let network = crate::model::StoredName::Trial(trial);
+    let network = StoredName::Trial(trial);
     let stored = Stored::fetch(coordinator, name.as_str(), network).await?;
     let counted = stored.measured().ok().map(|model| model.counted_bytes());
     let bytes = match kind {

@@ -215,7 +215,33 @@ impl Report {
     /// The number of the best trial: the most accurate one within all limits, or else the one that
     /// exceeds them least. `None` without a result.
     pub fn best(&self) -> Option<u32> {
-        self.tried.iter().min_by(|a, b| self.compare(a, b)).map(|tried| tried.number)
+        self.best_tried().map(|tried| tried.number)
+    }
+
+    /// The best trial, if it was not timed, but can be: where other recipes give networks without a
+    /// latency, the study measures none.
+    pub fn untimed(&self) -> Option<u32> {
+        let best = self.best_tried().filter(|best| self.latency(&best.figures).is_none())?;
+        let times = self.runs.is_some_and(|runs| runs.arithmetic != Arithmetic::Reference);
+        times.then_some(best.number)
+    }
+
+    /// Takes the time of the best trial in, milliseconds.
+    pub fn set_latency(&mut self, ms: f64) {
+        let best = self.best();
+        if let Some(best) = self.tried.iter_mut().find(|tried| Some(tried.number) == best) {
+            best.figures.set(latency_here(), ms);
+        }
+    }
+
+    fn best_tried(&self) -> Option<&Tried> {
+        self.tried.iter().min_by(|a, b| self.compare(a, b))
+    }
+
+    /// Whether the best trial is within all limits.
+    pub fn keeps_limits(&self) -> bool {
+        let excess = |best: &Tried| excess(&self.limits, &best.figures, self.accuracy());
+        self.best_tried().is_some_and(|best| excess(best) == 0.0)
     }
 
     fn text(&self) -> String {
@@ -610,6 +636,38 @@ mod tests {
         let text = report.text();
         assert!(text.contains("no recipe keeps all limits"), "{text}");
         assert!(!text.contains("in the way") && !text.contains("the other limit"), "{text}");
+    }
+
+    #[test]
+    fn a_result_that_the_study_did_not_time_can_be_timed() {
+        let untimed = |accuracy: f64| {
+            Figures::new()
+                .with(ScopedMetric::VALIDATION_ACCURACY, accuracy)
+                .with(Metric::MODEL_BYTES.whole(), 900.0)
+        };
+        let mut report = report(&[], &[untimed(0.8), untimed(0.89)]);
+        assert_eq!(report.untimed(), None, "nothing is known of its file");
+        let layers = Computed { integers: 3, fp32: 0, conversions: 0 };
+        let runs = |arithmetic| Some(Runs { arithmetic, layers, memory: None, levels: true });
+        report.runs = runs(Arithmetic::Reference);
+        assert_eq!(report.untimed(), None);
+        report.runs = runs(Arithmetic::Integers);
+        assert_eq!(report.untimed(), Some(4));
+        report.set_latency(1.5);
+        assert_eq!(report.untimed(), None);
+        let document = serde_json::to_value(report.json()).unwrap();
+        assert_eq!(document["best"]["metrics"]["latency_ms@local"], 1.5);
+    }
+
+    #[test]
+    fn whether_the_limits_are_kept_is_known_of_the_best_result() {
+        let tried = [figures(0.8, 900.0, 3.0), figures(0.89, 1200.0, 3.0)];
+        let keeps = |limits: &[&str]| report(limits, &tried).keeps_limits();
+        assert!(keeps(&[]) && keeps(&["model_bytes<=1000"]) && keeps(&["accuracy_drop<=0.05"]));
+        assert!(!keeps(&["accuracy_drop<=0.05", "model_bytes<=1000"]));
+        // What was not measured is not known to be kept.
+        assert!(!keeps(&["peak_memory_bytes<=1000"]));
+        assert!(!report(&[], &[]).keeps_limits());
     }
 
     #[test]

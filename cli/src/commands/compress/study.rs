@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use edgesmith_client::Submission;
-use edgesmith_common::spec::SpecError;
+use edgesmith_common::spec::{SpecError, line_of};
 use edgesmith_common::{Metric, StudyName};
 use edgesmith_console::invalid;
 use edgesmith_data::files;
@@ -129,10 +129,11 @@ impl Composed<'_> {
     fn placed(&self, error: &SpecError) -> (String, SpecError) {
         let SpecError { line, field, message } = error;
         let table = field.split(['.', '[']).next().unwrap_or_default();
-        // Only the lines of the recipe are those of a file that the user knows.
+        // Only the lines of the recipe are those of its file.
         if TAKEN.contains(&table) {
-            let told = SpecError { line: 0, ..error.clone() };
-            return (self.data.display().to_string(), told);
+            let text = files::read_text(self.data, MAX_FILE).unwrap_or_default();
+            let line = line_of(&text, field).unwrap_or(0);
+            return (self.data.display().to_string(), SpecError { line, ..error.clone() });
         }
         let option = match field.split('[').next().unwrap_or_default() {
             "space.mean" => Some("--mean".to_owned()),
@@ -304,6 +305,28 @@ mod tests {
         assert_eq!(of(&["latency_ms<=1", "model_bytes<=9"], true), ACCURACY);
         // A lower limit does not say how little is enough.
         assert_eq!(of(&["model_bytes>=9"], true), format!("{ACCURACY}{LATENCY}{BYTES}"));
+    }
+
+    #[test]
+    fn mistakes_in_the_file_of_the_data_have_its_lines() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("data.toml");
+        std::fs::write(&data, "data.source = \"digits\"\n\n[teacher]\nepochs = 0\n").unwrap();
+        let composed = Composed {
+            name: &"s".parse().unwrap(),
+            data: &data,
+            recipe: &Recipe { text: String::new(), source: "r.toml".to_owned() },
+            network: Path::new("net.onnx"),
+            pixels: &Pixels::Raw,
+            limits: &[],
+            accuracy: 0.5,
+        };
+        let line = |field: &str| {
+            let (field, message) = (field.to_owned(), "wrong".to_owned());
+            composed.placed(&SpecError { line: 99, field, message }).1.line
+        };
+        assert_eq!((line("teacher.epochs"), line("teacher.model")), (4, 3));
+        assert_eq!(line("training.epochs"), 0);
     }
 
     #[test]
