@@ -288,6 +288,11 @@ mod tests {
         let nothing = of(&[0.0; 4]);
         assert_eq!(nothing.effect(&nothing, &[0, 0]).signal_to_noise_db, f64::INFINITY);
         assert_eq!(before.effect(&after, &[0, 0]).accuracy, 0.5);
+        // The accuracy is that after the change: both are right now, and one was before.
+        let right = of(&[5.0, 4.0, 0.0, 0.0]);
+        assert_eq!(before.effect(&right, &[0, 0]).accuracy, 1.0);
+        let wrong = before.effect(&of(&[0.0, 1.0, 0.0, 2.0]), &[0, 0]);
+        assert_eq!(before.accuracy(&[0, 0]) - wrong.accuracy, 0.5);
         assert_eq!(
             (effect.changed, before.effect(&of(&[5.0, 4.0, 0.0, 0.0]), &[0, 0]).changed),
             (0, 1)

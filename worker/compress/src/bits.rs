@@ -133,6 +133,55 @@ mod tests {
             }
         }
 
+        /// Against a search among all levels, for one that is nearest to a number.
+        #[test]
+        fn affine_weights_are_those_of_a_search(
+            weights in prop::collection::vec(-2.0..2.0f32, 1..20),
+            sign in prop_oneof![Just(None), Just(Some(1.0f32)), Just(Some(-1.0))],
+            bits in 2u32..=8,
+        ) {
+            let with_sign = |weight: f32| sign.map_or(weight, |sign| weight.abs() * sign);
+            let weights: Vec<f32> = weights.into_iter().map(with_sign).collect();
+            let (mut low, mut high) = (0.0f64, 0.0f64);
+            for &weight in &weights {
+                if f64::from(weight) < low {
+                    low = weight.into();
+                }
+                if f64::from(weight) > high {
+                    high = weight.into();
+                }
+            }
+            prop_assume!(high - low > 0.0);
+            let levels: Vec<i32> = match bits {
+                2 => vec![-2, -1, 0, 1],
+                3 => (-4..4).collect(),
+                4 => (-8..8).collect(),
+                5 => (-16..16).collect(),
+                6 => (-32..32).collect(),
+                7 => (-64..64).collect(),
+                _ => (-128..128).collect(),
+            };
+            let steps = (levels.len() - 1) as f64;
+            let (scale, zero) = affine(&weights, bits).unwrap();
+            prop_assert!((scale * steps - (high - low)).abs() < 1e-9, "{scale} of {low} {high}");
+            // How far a real number is from that of a level, in steps; the zero point is that of
+            // which the lowest level is nearest to the lowest weight.
+            let off = |real: f64, level: i32, zero: i32| {
+                (real / (high - low) * steps - f64::from(level - zero)).abs()
+            };
+            let least = |distances: Vec<f64>| distances.into_iter().fold(f64::INFINITY, f64::min);
+            let best = least(levels.iter().map(|zero| off(low, levels[0], *zero)).collect());
+            prop_assert!(levels.contains(&zero));
+            prop_assert!(off(low, levels[0], zero) < best + 1e-9, "{zero} for {low} {high}");
+            for &weight in &weights {
+                let level = affine_level(weight, (scale, zero), bits);
+                let real = f64::from(weight);
+                let best = least(levels.iter().map(|level| off(real, *level, zero)).collect());
+                prop_assert!(levels.contains(&level));
+                prop_assert!(off(real, level, zero) < best + 1e-9, "{weight} at {level}");
+            }
+        }
+
         /// Against many scales around it.
         #[test]
         fn the_mean_magnitude_is_the_best_scale_of_signs(weights in weights()) {
@@ -157,6 +206,33 @@ mod tests {
             let best = grid.map(|scale| error(&weights, scale, bits)).fold(f64::MAX, f64::min);
             let power: f64 = weights.iter().map(|w| f64::from(*w).powi(2)).sum();
             prop_assert!(least <= best + 0.02 * power, "{least} for {best} of {power}");
+        }
+    }
+
+    /// Worked out by hand.
+    #[test]
+    fn affine_weights_of_known_numbers() {
+        let found = |weights: &[f32], bits: u32| {
+            let (scale, zero) = affine(weights, bits).unwrap();
+            let levels = weights.iter().map(|w| affine_level(*w, (scale, zero), bits));
+            (scale, zero, levels.collect::<Vec<i32>>())
+        };
+        // From -1 to 2 in 15 steps, five of them below zero; a half goes away from zero.
+        let (scale, zero, levels) = found(&[-1.0, 0.0, 0.5, 2.0], 4);
+        assert!((scale - 0.2).abs() < 1e-12, "{scale}");
+        assert_eq!((zero, levels), (-3, vec![-8, -3, 0, 7]));
+        // Of one sign, zero is an end.
+        assert_eq!(found(&[1.0, 3.0], 2), (1.0, -2, vec![-1, 1]));
+        assert_eq!(found(&[-1.0, -3.0], 2), (1.0, 1, vec![0, -2]));
+        assert_eq!(found(&[51.0, 255.0], 8), (1.0, -128, vec![-77, 127]));
+        assert_eq!(found(&[-65535.0, -3.0], 16), (1.0, 32767, vec![-32768, 32764]));
+        assert_eq!(found(&[-32767.0, 32768.0, 5.0], 16), (1.0, -1, vec![-32768, 32767, 4]));
+        // All the same.
+        for (bits, most) in [(2, 1), (4, 7), (8, 127), (16, 32767)] {
+            let steps = f64::from(2 * most + 1);
+            for (weight, zero, level) in [(0.75, -most - 1, most), (-0.75, most, -most - 1)] {
+                assert_eq!(found(&[weight; 3], bits), (0.75 / steps, zero, vec![level; 3]));
+            }
         }
     }
 

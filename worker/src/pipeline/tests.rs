@@ -19,6 +19,7 @@ mod memory;
 mod own_network;
 mod prune;
 mod recipe;
+mod references;
 mod widths;
 
 const STUDY: &str = r#"

@@ -230,6 +230,48 @@ mod tests {
         }
     }
 
+    /// Section 3 of the paper: the moments as sums over all gradients so far, each with the share
+    /// that is left of it, and divided by the sum of these shares.
+    #[test]
+    fn its_steps_are_those_of_adam() {
+        let mut regressor = Regressor::new(2, 2, SEED);
+        let start: Vec<f64> = regressor.numbers.iter().map(|number| f64::from(*number)).collect();
+        // Of very different sizes. The last are so small that what keeps Adam from dividing by 0
+        // counts as much as they do.
+        let sizes = [1.0, 30.0, 1e-3, 1e-6, 1e-8, 2e-8];
+        let gradients: Vec<Vec<f64>> = (0..7)
+            .map(|step| {
+                let all = noise(sizes.len(), step + 20).into_iter().zip(sizes);
+                all.map(|(number, size)| (f64::from(number) + 0.3) * size).collect()
+            })
+            .collect();
+        let mut expected = start.clone();
+        for step in 1..=gradients.len() {
+            regressor.gradient.copy_from_slice(&gradients[step - 1]);
+            regressor.step();
+            for (place, number) in expected.iter_mut().enumerate() {
+                let mean = |left: f64, power: i32| {
+                    let (mut sum, mut shares) = (0.0, 0.0);
+                    for (before, gradient) in gradients[..step].iter().rev().enumerate() {
+                        let share = left.powi(before as i32);
+                        sum += share * gradient[place].powi(power);
+                        shares += share;
+                    }
+                    sum / shares
+                };
+                *number -= 0.002 * mean(0.9, 1) / (mean(0.999, 2).sqrt() + 1e-8);
+            }
+            for (place, (got, expected)) in regressor.numbers.iter().zip(&expected).enumerate() {
+                let error = (f64::from(*got) - expected).abs();
+                assert!(error < 2e-6, "step {step}, {place}: {got} instead of {expected}");
+            }
+            assert!(regressor.gradient.iter().all(|slope| *slope == 0.0), "it is used up");
+        }
+        // Each moved by more than the error that is allowed.
+        let moved = start.iter().zip(&expected).map(|(before, after)| (before - after).abs());
+        assert!(moved.fold(f64::INFINITY, f64::min) > 1e-4);
+    }
+
     #[test]
     fn it_learns_what_a_linear_layer_can_make_and_can_be_stopped() {
         let (batch, positions) = SIZES;

@@ -159,9 +159,11 @@ impl Shaping {
 #[cfg(test)]
 mod tests {
     use burn::tensor::Device;
+    use edgesmith_graph::{Conv, GlobalAveragePool};
     use edgesmith_testing::{conv_graph, random_weights, tiny_graph};
 
     use super::*;
+    use crate::network::Net;
 
     /// Searches the least value of `half the squared distance + step · penalty` along the line
     /// through 0, where it lies for both penalties.
@@ -212,15 +214,30 @@ mod tests {
         let graph = tiny_graph();
         let names = |shrink| small(&graph, shrink).into_keys().collect::<Vec<_>>();
         assert_eq!(names(Shrink::None), [""; 0]);
-        assert!(names(Shrink::Scales).iter().all(|name| name.ends_with("gamma")));
+        let scales = names(Shrink::Scales);
+        assert!(!scales.is_empty() && scales.iter().all(|name| name.ends_with("gamma")));
         let filters = names(Shrink::Filters);
         let last = edgesmith_search_space::last_layer(&graph).unwrap();
         let classes = graph.parameter(graph.node(last).parameters[0]).name.to_string();
         assert!(!filters.is_empty() && !filters.contains(&classes), "{filters:?}");
-        // What is not there cannot become small.
-        let (folded, _) = (conv_graph(), ());
-        let without = folded.parameters().all(|(_, p)| p.role != Role::Scale);
-        assert_eq!(check(&folded, Shrink::Scales).is_err(), without);
+        // What is not there cannot become small. The same layers, without normalisation and with.
+        let layers = |normalized: bool| {
+            let (mut net, input) = Net::new(1, &[4, 4]);
+            let mut value = net.conv(Conv::dense(3, 1), input, 3, &[3, 3], true).unwrap();
+            if normalized {
+                value = net.normalize(value);
+            }
+            let pooled = net.op(GlobalAveragePool, &[value]);
+            let output = net.linear(pooled, 2, true);
+            net.finish(output)
+        };
+        let nothing = TrainError::NothingToShrink { shrink: Shrink::Scales };
+        assert_eq!(check(&layers(false), Shrink::Scales), Err(nothing));
+        assert_eq!(check(&layers(true), Shrink::Scales), Ok(()));
+        for normalized in [false, true] {
+            assert_eq!(check(&layers(normalized), Shrink::Filters), Ok(()));
+            assert_eq!(check(&layers(normalized), Shrink::None), Ok(()));
+        }
     }
 
     #[test]

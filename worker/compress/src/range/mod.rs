@@ -151,11 +151,28 @@ mod tests {
                 prop_assert!(low <= least && least - low <= bin, "{low} for {least}");
                 prop_assert!(high >= most && high - most <= bin, "{high} for {most}");
             }
-            let (low, high) = observer.range(RangeRule::MinMax);
-            let (least, most) = extremes(&values);
-            if most - least > Affine::NARROWEST {
-                prop_assert_eq!((low, high), (least, most));
+        }
+
+        #[test]
+        fn the_widest_range_is_that_of_a_plain_loop(
+            values in prop::collection::vec(-3.0..10.0f32, 1..100),
+            (scale, up, chunk) in (0.01..3.0f32, -12.0..5.0f32, 1..9usize),
+        ) {
+            // All above zero, all below it, or on both sides.
+            let values: Vec<f32> = values.iter().map(|value| (value + up) * scale).collect();
+            let mut observer = Observer::new();
+            values.chunks(chunk).for_each(|chunk| observer.observe(chunk));
+            let (mut least, mut most) = (0.0, 0.0);
+            for &value in &values {
+                if value < least {
+                    least = value;
+                }
+                if value > most {
+                    most = value;
+                }
             }
+            prop_assume!(most - least > 1e-5);
+            prop_assert_eq!(observer.range(RangeRule::MinMax), (least, most));
         }
 
         #[test]

@@ -111,16 +111,7 @@ impl Passes<'_> {
                 let mut rng = ChaCha8Rng::from_seed(seed);
                 blocks.iter().map(|_| rng.random()).collect()
             }
-            Importance::Output => {
-                let whole = run.outputs(&run.model(&self.graph, &self.weights)?)?;
-                let moved = blocks.iter().map(|block| {
-                    let graph = leave_out(&self.graph, &[block]).map_err(broken)?;
-                    let weights = of_graph(&graph, &self.weights);
-                    let without = run.outputs(&run.model(&graph, &weights)?)?;
-                    Ok(mean_square(&whole, &without))
-                });
-                moved.collect::<Result<_, AttemptError>>()?
-            }
+            Importance::Output => run.moved_without(&self.graph, &self.weights, blocks)?,
             Importance::L1
             | Importance::L2
             | Importance::Scale
@@ -139,6 +130,24 @@ impl Passes<'_> {
 }
 
 impl Run<'_> {
+    /// How far the outputs of a network move when each of these blocks alone is left out: the mean
+    /// square over some of the training images.
+    pub fn moved_without(
+        &self,
+        graph: &Graph,
+        weights: &Weights,
+        blocks: &[ResidualBlock],
+    ) -> Result<Vec<f64>, AttemptError> {
+        let whole = self.outputs(&self.model(graph, weights)?)?;
+        let moved = blocks.iter().map(|block| {
+            let graph = leave_out(graph, &[block]).map_err(broken)?;
+            let weights = of_graph(&graph, weights);
+            let without = self.outputs(&self.model(&graph, &weights)?)?;
+            Ok(mean_square(&whole, &without))
+        });
+        moved.collect()
+    }
+
     /// The outputs of a model on some of the training images, one after the other.
     fn outputs(&self, model: &Model) -> Result<Vec<f32>, AttemptError> {
         let input = model.image().ok_or_else(|| hopeless("the network reads no image"))?;

@@ -115,6 +115,16 @@ mod tests {
         [read(output.inner().into_data()), read(by_value.into_data()), read(by_scales.into_data())]
     }
 
+    /// Section 2.2 of the paper: one over the root of how many numbers there are times the highest
+    /// level.
+    #[test]
+    fn the_factor_is_that_of_the_paper() {
+        assert_eq!(factor(25, 4.0), 0.1);
+        assert_eq!(factor(4, 1.0), 0.5);
+        assert!((factor(100, 127.0) - 0.008_873_565).abs() < 1e-8, "{}", factor(100, 127.0));
+        assert!((factor(1000, 255.0) - 0.001_980_295).abs() < 1e-8, "{}", factor(1000, 255.0));
+    }
+
     /// The kernel is compared with the formulas in f64 beside it.
     #[test]
     fn burns_operations_and_the_kernel_agree() {

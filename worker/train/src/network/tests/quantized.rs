@@ -10,17 +10,18 @@ use std::collections::BTreeMap;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use edgesmith_graph::{
-    Affine, Evaluator, Graph, Node, NodeId, Op, Operation as _, Quantization, ValueId, Weights,
+    Affine, Array, Evaluator, Graph, Node, NodeId, Op, Operation as _, Quantization, ValueId,
+    Weights,
 };
 use edgesmith_kernels::Nearest;
 use edgesmith_testing::{noise, random_weights};
 
 use super::cases;
+use super::net::Net;
 use super::random;
 use super::reference::statistics;
 use crate::network::Network;
 use crate::network::held::Held;
-use crate::network::levels::factor;
 use crate::tests::sizes;
 
 const BATCH: usize = 2;
@@ -413,6 +414,12 @@ fn check(name: &str, graph: &Graph, seed: u64, fast: bool) -> bool {
     true
 }
 
+/// What the gradient of a scale is multiplied with, for so many numbers and this highest level
+/// (Esser et al. 2020, section 2.2).
+fn factor(numbers: u64, largest: f32) -> f32 {
+    (numbers as f32 * largest).powf(-0.5)
+}
+
 /// Checks a graph with the first seed that is clear.
 fn check_any(name: &str, graph: &Graph, fast: bool) -> bool {
     (0..200).any(|seed| check(name, graph, seed, fast))
@@ -445,4 +452,80 @@ fn random_networks_are_rounded_and_learn_as_the_formulas_say() {
         checked += u32::from(check_any(&format!("network {seed}"), &graph, seed % 2 == 0));
     }
     assert!(checked > 5, "{checked}");
+}
+
+/// Two layers of which every number is worked out by hand. A scale that a row has to itself counts
+/// the 3 numbers of the row, one that both rows share all 6, and that of a value its 2 numbers of
+/// one example, whatever the batch is.
+#[test]
+fn gradients_of_scales_are_sums_over_their_own_numbers() {
+    let (mut net, input) = Net::new(3, &[]);
+    let middle = net.linear(input, 2, false);
+    let output = net.linear(middle, 1, false);
+    let graph = net.finish(output);
+    let (input, middle) = (graph.inputs().next().unwrap(), graph.value_named("n1").unwrap());
+    let numbers = [
+        ("n1.weight", [2, 3], &[0.26, -0.66, 0.09, 0.5, 2.0, -0.12][..]),
+        ("n2.weight", [1, 2], &[0.9, -0.55]),
+    ];
+    let named = numbers.map(|(name, shape, data)| {
+        (name.to_owned(), Array { shape: shape.to_vec(), data: data.to_vec() })
+    });
+    let weights = Weights { arrays: named.into() };
+    let device = Device::flex().autodiff();
+    let gradients = |rows: [f64; 2]| -> BTreeMap<String, Array> {
+        let mut quantization = Quantization::none(&graph);
+        quantization.set_value(input, Affine { scale: 0.5, zero_point: 128 });
+        quantization.set_value(middle, Affine { scale: 0.07, zero_point: 128 });
+        for ((_, node), scales) in graph.nodes().zip([rows.to_vec(), vec![0.25]]) {
+            quantization.set_parameter(node.parameters[0], scales);
+            quantization.set_largest(node.parameters[0], 5);
+        }
+        let network = Network::quantized(&graph, &weights, &quantization, &device);
+        // All are levels of the input.
+        let examples = TensorData::new(vec![1.0f32, -0.5, 2.0, 0.5, 8.0, 0.5], sizes(&graph, 2));
+        let output = network.forward(Tensor::from_data(examples, &device));
+        // The second example counts half.
+        let shares = TensorData::new(vec![1.0f32, 0.5], output.dims());
+        let gradients = (output * Tensor::from_data(shares, &device)).sum().backward();
+        network.gradients(&GradientsParams::from_grads(gradients, &network)).arrays
+    };
+    let assert_near = |gradients: &BTreeMap<String, Array>, name: &str, expected: &[f64]| {
+        let got = &gradients[name].data;
+        assert_eq!(got.len(), expected.len(), "{name}");
+        for (got, expected) in got.iter().zip(expected) {
+            let error = (f64::from(*got) - expected).abs();
+            assert!(error < 1e-4 * expected.abs(), "{name}: {got} instead of {expected}");
+        }
+    };
+
+    // The first row is 1.3, -3.3 and 0.45 steps, the second 5/3, 20/3 and -0.4: the levels are
+    // 1, -3 and 0, and 2, 5 and 0. A scale learns what rounding adds, or the level where it clamps.
+    let learned = gradients([0.2, 0.3]);
+    let [first, second] = [[-0.3, 0.3, -0.45], [1.0 / 3.0, 5.0, 0.4]];
+    let along = |example: [f64; 3], row: [f64; 3]| -> f64 {
+        example[0] * row[0] + example[1] * row[1] + example[2] * row[2]
+    };
+    let (one, other) = ([1.0, -0.5, 2.0], [0.5, 8.0, 0.5]);
+    // The second layer has 3.6 and -2.2 steps, so its levels stand for 1 and -0.5. The second
+    // number of the second example clamps, so nothing before it learns of it.
+    let row = 1.0 / f64::sqrt(3.0 * 5.0);
+    let of_first = along(one, first) + 0.5 * along(other, first);
+    let of_second = -0.5 * along(one, second);
+    assert_near(&learned, "n1.weight@scale", &[row * of_first, row * of_second]);
+    // The middle is 0.5 and -0.15, then -4.7 and 12.3: in steps 7 + 1/7, -2 - 1/7, -67 - 1/7, and
+    // beyond the last, 127.
+    let value = 1.0 / f64::sqrt(2.0 * 255.0);
+    let of_middle = (-1.0 / 7.0 - 0.5 / 7.0) + 0.5 * (1.0 / 7.0 - 0.5 * 127.0);
+    assert_near(&learned, "n1@scale", &[value * of_middle]);
+    // What the second layer reads are these levels. Rounding adds 0.4 and 0.2 steps.
+    let of_last = 0.07 * ((7.0 * 0.4 - 2.0 * 0.2) + 0.5 * (-67.0 * 0.4 + 127.0 * 0.2));
+    assert_near(&learned, "n2.weight@scale", &[1.0 / f64::sqrt(2.0 * 5.0) * of_last]);
+
+    // With the scale of the second row, the first one is 13/15, -2.2 and 0.3 steps. It gives 0.6
+    // and -4.65, which do not clamp.
+    let learned = gradients([0.3, 0.3]);
+    let first = [2.0 / 15.0, 0.2, -0.3];
+    let of_both = along(one, first) + 0.5 * along(other, first) + of_second;
+    assert_near(&learned, "n1.weight@scale", &[of_both / f64::sqrt(6.0 * 5.0)]);
 }
