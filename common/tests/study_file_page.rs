@@ -61,6 +61,10 @@ const OTHER_TABLES: [(&str, &str); 21] = [
     ("recipe", "steps = [{ pass = \"distil\" }]"),
     ("recipe", "steps = [{ pass = \"prune\", share = 0.5 }]"),
     ("recipe", "steps = [{ pass = \"prune\", granularity = \"blocks\", share = 0.5 }]"),
+    (
+        "recipe",
+        "steps = [{ pass = \"prune\", granularity = \"weights\", of = \"parameters\", share = 0.5 }]",
+    ),
     ("recipe", "steps = [{ pass = \"prune\", of = \"macs\", at_most = 9000 }]"),
     ("recipe", "steps = [{ pass = \"fine-tune\" }]"),
     ("recipe", "steps = [{ pass = \"cluster\" }]"),

@@ -145,6 +145,16 @@ granularity = "2:4"
 share = [0.0, 0.5]
 "#;
 
+/// Single weights by every importance that ranks them.
+const RANKED: &str = r#"
+[[recipe.steps]]
+pass = "prune"
+granularity = "weights"
+of = "parameters"
+share = [0.0, 0.8]
+importance = ["l1", "lamp", "taylor", "random"]
+"#;
+
 /// Clusters, and integers that keep them.
 const CLUSTERED: &str = r#"[[recipe.steps]]
 pass = "cluster"
@@ -410,6 +420,7 @@ fn studies() -> Vec<(&'static str, String)> {
             stepped(model(5, "0.0", whole, ""), "conv", "fc").replace("\"scale\", ", ""),
         ),
         ("single-weights", with_steps(&of("name = \"random\""), SINGLE)),
+        ("single-weights-ranked", with_steps(&of("name = \"random\""), RANKED)),
         ("clusters", with_steps(&of("name = \"random\""), CLUSTERED)),
         ("bits", without_latency(&with_steps(&of("name = \"random\""), BITS))),
         ("distil-schedules", with_steps(&of("name = \"random\""), SCHEDULES)),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use edgesmith_compress::Masks;
+use edgesmith_compress::{Masks, WeightScores};
 use edgesmith_graph::Evaluator;
 use edgesmith_search_space::residual_blocks;
 
@@ -76,7 +76,7 @@ fn a_training_goes_back_to_the_weights_of_one_that_was_stopped_there() {
         let early = [(2, four.clone()), (5, stopped_after(1)), (9, fresh)];
         assert_eq!(kept.early, BTreeMap::from(early));
 
-        let masks = Masks::smallest_globally(&graph, &trained, 0.5);
+        let masks = Masks::least_globally(&WeightScores::magnitudes(&graph, &trained), 0.5);
         let mut start = four;
         masks.apply(&mut start);
         let again = Phase {
