@@ -19,6 +19,7 @@ mod memory;
 mod own_network;
 mod prune;
 mod recipe;
+mod slower;
 mod widths;
 
 const STUDY: &str = r#"
