@@ -431,6 +431,8 @@ fn measured(target: &Target, lease: &Lease) -> Measurement {
         energy_mj: None,
         original: None,
         slower_layers: Vec::new(),
+        unquantized: None,
+        slower_in_integers: Vec::new(),
     }
 }
 

@@ -24,7 +24,7 @@ pub use ids::{
     ArtifactHash, AttemptId, DeviceClass, EngineName, InvalidHash, InvalidName, StudyName, TaskId,
     TrialNumber, WorkerId,
 };
-pub use measurement::{DeviceInfo, LayerTimes, Measurement, Noise, OriginalTiming, Waiting};
+pub use measurement::{DeviceInfo, Fp32Timing, LayerTimes, Measurement, Noise, Waiting};
 pub use metric::{
     Bound, Constraint, FigureError, FigureNames, Figures, Goal, Metric, MetricNameError, Objective,
     Scope, ScopedMetric, Split, Target,

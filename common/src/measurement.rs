@@ -38,28 +38,47 @@ pub struct Measurement {
     /// In a study on a user's network: the same of that network as it came, in fp32. `None` if it
     /// was not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub original: Option<OriginalTiming>,
+    pub original: Option<Fp32Timing>,
     /// If the network takes longer than the user's network as it came: its layers that take longer
     /// than the same layers there, the greatest difference first. Empty if they are not known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slower_layers: Vec<LayerTimes>,
+    /// If any layers of it compute in integers: the same of the same network in fp32, as it was
+    /// before it was quantized. `None` if that was not measured, or if the user's network as it
+    /// came has the same layers of the same sizes, so that `original` is its timing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unquantized: Option<Fp32Timing>,
+    /// If it takes longer than `unquantized`: its layers that take longer than there, the greatest
+    /// difference first. Empty if they are not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slower_in_integers: Vec<LayerTimes>,
 }
 
-/// A layer with weights of a trial that takes longer than the same layer of the user's network as
-/// it came. What is computed since the layer before counts as part of it.
+/// A layer of a trial that takes longer than the same layer of another network, or conversions
+/// that the other network does not need.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LayerTimes {
-    /// Its name in the user's network.
+    /// Its name in the user's network; else as `inspect` shows it of the trial.
     pub layer: String,
+    /// Whether it is not the layer that takes longer, but the conversions between bytes and fp32
+    /// that it makes necessary.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub conversions: bool,
     /// Median in the trial's network, milliseconds.
     pub shipped_ms: f64,
-    /// Median in the user's network, milliseconds.
+    /// Median in the network that it is compared with, milliseconds; 0 for conversions.
     pub original_ms: f64,
 }
 
-/// The timing of a user's network as it came, in fp32, by the same engine on the same machine.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+/// The timing of a network in fp32 that a trial is compared with, by the same engine on the same
+/// machine: the user's network as it came, or the trial's own before it was quantized.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct OriginalTiming {
+pub struct Fp32Timing {
     /// Median over the runs, milliseconds.
     pub p50_ms: f64,
     /// 95th percentile over the runs, milliseconds.
@@ -86,7 +105,28 @@ impl Measurement {
 
     /// Whether it takes longer than the user's network as it came.
     pub fn is_slower_than_original(&self) -> bool {
-        self.times_original().is_some_and(|times| times > 1.0 + Self::SLOWER)
+        self.original.is_some_and(|original| self.is_slower_than(&original))
+    }
+
+    /// Whether it takes longer in integers than the same network in fp32, if that was measured by
+    /// itself.
+    pub fn is_slower_in_integers(&self) -> bool {
+        self.unquantized.is_some_and(|unquantized| self.is_slower_than(&unquantized))
+    }
+
+    fn is_slower_than(&self, other: &Fp32Timing) -> bool {
+        self.p50_ms > (1.0 + Self::SLOWER) * other.p50_ms
+    }
+
+    /// It as a timing that others are compared with.
+    pub fn timing(&self) -> Fp32Timing {
+        Fp32Timing {
+            p50_ms: self.p50_ms,
+            p95_ms: self.p95_ms,
+            min_ms: self.min_ms,
+            noisy: self.is_noisy(),
+            energy_mj: self.energy_mj,
+        }
     }
 
     /// Checks that energies and times of layers can be right. Latencies are checked as figures are.
@@ -96,11 +136,12 @@ impl Measurement {
     pub fn check(&self) -> Result<(), String> {
         let can_be = |ms: f64| (0.0..=1e9).contains(&ms);
         let wrong = |of: &&LayerTimes| !can_be(of.shipped_ms) || !can_be(of.original_ms);
-        if let Some(LayerTimes { layer, .. }) = self.slower_layers.iter().find(wrong) {
+        let mut layers = self.slower_layers.iter().chain(&self.slower_in_integers);
+        if let Some(LayerTimes { layer, .. }) = layers.find(wrong) {
             return Err(format!("an invalid time of layer {layer}"));
         }
-        let of_original = self.original.and_then(|original| original.energy_mj);
-        let all = [self.energy_mj, of_original];
+        let of = |timing: Option<Fp32Timing>| timing.and_then(|timing| timing.energy_mj);
+        let all = [self.energy_mj, of(self.original), of(self.unquantized)];
         match all.into_iter().flatten().find(|mj| !(0.0..=1e12).contains(mj)) {
             Some(mj) => Err(format!("an invalid energy: {mj} mJ")),
             None => Ok(()),

@@ -204,6 +204,8 @@ pub(crate) mod tests {
             energy_mj: None,
             original: None,
             slower_layers: Vec::new(),
+            unquantized: None,
+            slower_in_integers: Vec::new(),
         }
     }
 

@@ -47,7 +47,7 @@ budget.trials = 3
 
 /// Tables that replace those of [`TRAINS`], for fields and defaults that need more than one changed
 /// name of a closed set.
-const OTHER_TABLES: [(&str, &str); 21] = [
+const OTHER_TABLES: [(&str, &str); 22] = [
     ("space", "kind = \"model\"\nmodel = \"net.onnx\"\npixels = \"raw\""),
     ("space", "kind = \"model\"\nmodel = \"net.onnx\"\nmean = 0.5\nstd = 0.25"),
     ("teacher", "architecture = { resolution = 8, stem_width = 8, stages = [{ width = 8 }] }"),

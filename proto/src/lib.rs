@@ -10,6 +10,7 @@ pub use convert::{
 
 /// Generated code.
 #[expect(missing_docs, reason = "generated; the protos carry the documentation")]
+#[expect(clippy::large_enum_variant, reason = "generated; a report is sent once")]
 pub mod v1 {
     tonic::include_proto!("edgesmith.v1");
 

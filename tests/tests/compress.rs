@@ -82,6 +82,10 @@ fn other_bits_say_what_computes_them() {
     let (shown, int8) = compress("eight", "weight_bits = 8");
     assert!(!shown.contains("by reference") && latency(&int8).is_some());
     assert_eq!(int8["arithmetic"], "integers");
+    // The network as it came is the same one in fp32.
+    let measured = &int8["measurement"];
+    assert!(measured["original"]["p50_ms"].as_f64().is_some(), "{measured}");
+    assert!(measured["unquantized"].is_null(), "{measured}");
     // One scale for each layer takes fewer bytes than one for each channel.
     let (_, layer) = compress("layer", "granularity = \"layer\"");
     assert!(metric(&layer, "model_bytes") < metric(&int8, "model_bytes"));
@@ -97,6 +101,25 @@ fn other_bits_say_what_computes_them() {
     let (shown, some) = compress("some", &format!("fp32 = {:?}", &names[..1]));
     assert!(shown.contains(" of its layers compute in integers and "), "{shown}");
     assert_eq!(some["arithmetic"], "integers");
+    let said = format!("\nIn fp32: {} (", names[0]);
+    let why = ": its weights stay in fp32)";
+    assert!(shown.contains(&said) && shown.contains(why), "{shown}");
+    let fp32 = &some["fp32_layers"][0];
+    assert_eq!((&fp32["layer"], &fp32["fp32_because"]), (&names[0].into(), &"weights".into()));
+    let inspected = run(at, &["inspect", "some.edge", "--format", "json"]).json();
+    let computes = |name: &str| {
+        let layers = inspected["layers"].as_array().unwrap().iter();
+        layers.filter(|layer| layer["computes_in"] == name).count()
+    };
+    assert_eq!(computes("fp32") as u64, some["engine_layers"]["fp32"].as_u64().unwrap());
+    assert_eq!(computes("integers") as u64, some["engine_layers"]["integers"].as_u64().unwrap());
+    let table = run(at, &["inspect", "some.edge"]).ok();
+    assert!(
+        table.contains("  computes in") && table.contains("  fp32: its weights stay"),
+        "{table}"
+    );
+    let whole = run(at, &["inspect", "net.onnx"]).ok();
+    assert!(!whole.contains("computes in"), "{whole}");
     let (shown, four) = compress("four", "weight_bits = 4");
     assert!(shown.contains(": int8 clipped biases") && shown.contains(" w4"), "{shown}");
     assert!(latency(&four).is_some());
@@ -202,8 +225,13 @@ fn a_network_is_compressed_by_a_recipe_and_within_limits() {
     // The network as it came is timed beside it.
     let said = "original@local  the network as it came, in fp32: median ";
     assert!(described.contains(said), "{described}");
-    let timed = &trial["trials"][0]["measurements"][0]["original"];
-    assert!(timed["p50_ms"].as_f64().unwrap() > 0.0, "{timed}");
+    let timed = &trial["trials"][0]["measurements"][0];
+    assert!(timed["original"]["p50_ms"].as_f64().unwrap() > 0.0, "{timed}");
+    // So is the pruned network as it was before it was quantized.
+    let said = "unquantized@local  the same network in fp32, before it was quantized: median ";
+    assert!(described.contains(said), "{described}");
+    assert!(timed["unquantized"]["p50_ms"].as_f64().unwrap() > 0.0, "{timed}");
+    assert_eq!(&best["measurement"], timed);
     let stages = trial["trials"][0]["stages"].as_array().unwrap();
     assert_eq!(best["stages"].as_array().unwrap(), stages);
     let images = |stage: &Value| -> u64 {

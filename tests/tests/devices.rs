@@ -22,6 +22,7 @@ fn the_worker_on_the_device_times_compressed_models() {
         coordinator.worker(&["--roles", "measure", "--device", "board", "--name", "drawer-7"]);
     let status = coordinator.wait_until_complete(&study.name);
     assert_eq!(status["missing_devices"], serde_json::json!([]), "{status}");
+    let mut in_integers = 0;
     for trial in coordinator.trials(&study.name) {
         assert_eq!(trial["state"], "complete");
         let measurement = &trial["measurements"][0];
@@ -30,7 +31,12 @@ fn the_worker_on_the_device_times_compressed_models() {
         assert!(measurement["p50_ms"].as_f64() > Some(0.0), "{measurement}");
         assert_eq!(measurement["engine"], "edge-runtime");
         assert_eq!(trial["metrics"]["latency_ms"]["board"], measurement["p50_ms"]);
+        // The worker makes the network in fp32 of the trial's file.
+        let in_fp32 = measurement["unquantized"]["p50_ms"].as_f64();
+        assert_eq!(in_fp32.is_some(), trial["recipe"]["precision"] == "int8", "{trial}");
+        in_integers += usize::from(in_fp32.is_some());
     }
+    assert!(in_integers > 0, "no trial was quantized");
     let front = coordinator.ask(&["pareto", &study.name, "--device", "board"]).ok();
     assert!(front.contains("latency@board"), "{front}");
 }

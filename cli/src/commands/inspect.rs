@@ -11,10 +11,11 @@ use edgesmith_edge_runtime::{
     Array, Input, Model, Normalization, Session, StoredTensor, Target, TestResult,
 };
 use edgesmith_graph::{Graph, Node, Op, Operation as _, Role};
+use edgesmith_worker::export::UNCLIPPED;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::model::{Computed, Opened, Port, Reading};
+use crate::model::{Computed, Form, Opened, Port, Reading};
 use crate::output::{counted, json, layers_in_words};
 
 /// Arguments: the network.
@@ -71,6 +72,8 @@ struct Layer {
     stage: Option<u32>,
     /// How its weight is stored; `None` without one, and if it is not known.
     stored: Option<StoredTensor>,
+    /// What it computes in; `None` if the model has no integers, or if it is not known.
+    form: Option<Form>,
 }
 
 impl Inspection {
@@ -86,6 +89,9 @@ impl Inspection {
             stored.clear();
         }
         let mut stored = stored.into_iter();
+        let forms = self.opened.model.as_ref().ok().filter(|model| model.has_integers());
+        let mut forms =
+            forms.and_then(|model| Form::of(graph, model)).unwrap_or_default().into_iter();
         let mut layers = Vec::new();
         for (id, node) in graph.nodes().filter(|(id, _)| !fused[id.index()]) {
             let mut operation = words(graph, node);
@@ -94,13 +100,14 @@ impl Inspection {
                 operation.push_str(&words(graph, graph.node(clip)));
             }
             layers.push(Layer {
-                name: graph.value(node.output).name.to_string(),
+                name: graph.value(node.output).name.trim_end_matches(UNCLIPPED).to_owned(),
                 operation,
                 output: graph.shape(node.output).to_string(),
                 macs: graph.macs(node),
                 parameters: parameters[id.index()],
                 stage: node.place.stage,
                 stored: if has_weight(node) { stored.next() } else { None },
+                form: forms.next().map(|(_, form)| form),
             });
         }
         layers
@@ -155,6 +162,10 @@ impl Output for Inspection {
             ("stage", Align::Right),
         ];
         let figure = |n: u64| if n == 0 { "–".to_owned() } else { table::count(n) };
+        let integers = model.as_ref().is_ok_and(Model::has_integers);
+        if integers {
+            columns.push(("computes in", Align::Left));
+        }
         let packed = !self.stored().is_empty();
         if packed {
             columns.push(("weights that are not 0, and how they are stored", Align::Left));
@@ -169,6 +180,9 @@ impl Output for Inspection {
                 figure(layer.parameters),
                 stage,
             ];
+            if integers {
+                row.push(layer.form.map_or_else(|| "–".to_owned(), |form| form.to_string()));
+            }
             if packed {
                 row.push(layer.stored.map_or_else(|| "–".to_owned(), |stored| storage(&stored)));
             }
@@ -258,6 +272,12 @@ impl Output for Inspection {
             if let Some(stage) = layer.stage {
                 json["stage"] = (stage + 1).into();
             }
+            if let Some(form) = layer.form {
+                json["computes_in"] = form.name().into();
+                if let Form::Fp32(why) = form {
+                    json["fp32_because"] = why.name().into();
+                }
+            }
             if let Some(stored) = layer.stored {
                 let StoredTensor { numbers, zeros, bytes, packing } = stored;
                 json["stored"] = json!({
@@ -335,7 +355,7 @@ fn storage(stored: &StoredTensor) -> String {
 }
 
 /// An operation with the settings that people look for.
-fn words(graph: &Graph, node: &Node) -> String {
+pub fn words(graph: &Graph, node: &Node) -> String {
     let by = |sizes: &[u32]| {
         let sizes: Vec<String> = sizes.iter().map(ToString::to_string).collect();
         sizes.join("x")

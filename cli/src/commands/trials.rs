@@ -10,8 +10,8 @@ use std::sync::Arc;
 use edgesmith_client::{Backend, Connection, Coordinator, MemorySize};
 use edgesmith_common::metric::{Source, Unit};
 use edgesmith_common::{
-    Figures, LayerTimes, Measurement, Metric, Noise, OriginalTiming, ScopedMetric, Split,
-    StudySpec, TrainedTrial, TrialState, TrialValues, Waiting,
+    Figures, Fp32Timing, LayerTimes, Measurement, Metric, Noise, ScopedMetric, Split, StudySpec,
+    TrainedTrial, TrialState, TrialValues, Waiting,
 };
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{Format, ListFormat, Output, number, print};
@@ -327,22 +327,31 @@ fn describe_noise(noise: Noise) -> String {
     )
 }
 
-/// The layers that make a trial slower than the user's network, to follow a sentence that says so.
+/// The layers that make a trial slower than another network, to follow a sentence that says so.
 /// Empty if they are not known.
 pub fn because_of(layers: &[LayerTimes]) -> String {
-    let layer = |LayerTimes { layer, shipped_ms, original_ms }: &LayerTimes| {
+    let layer = |LayerTimes { layer, conversions, shipped_ms, original_ms }: &LayerTimes| {
         let [now, then] = [*shipped_ms, *original_ms].map(table::milliseconds);
-        format!("{layer} ({now} instead of {then})")
+        match conversions {
+            true => format!("conversions for {layer} ({now})"),
+            false => format!("{layer} ({now} instead of {then})"),
+        }
     };
     let layers: Vec<String> = layers.iter().map(layer).collect();
     if layers.is_empty() { String::new() } else { format!(", because of {}", layers.join(", ")) }
 }
 
-/// The timing of a user's network beside that of the trial made of it.
-fn describe_original(original: &OriginalTiming, m: &Measurement, integers: bool) -> String {
-    let OriginalTiming { p50_ms, p95_ms, min_ms, noisy, energy_mj } = *original;
+/// The timing of `what` beside that of the trial that is made of it. `slower`: what is slower there,
+/// if anything is, with its layers.
+fn describe_fp32(
+    what: &str,
+    of: &Fp32Timing,
+    m: &Measurement,
+    slower: Option<(&str, &[LayerTimes])>,
+) -> String {
+    let Fp32Timing { p50_ms, p95_ms, min_ms, noisy, energy_mj } = *of;
     let mut text = format!(
-        "the network as it came, in fp32: median {}, p95 {}, fastest {}",
+        "{what}: median {}, p95 {}, fastest {}",
         table::milliseconds(p50_ms),
         table::milliseconds(p95_ms),
         table::milliseconds(min_ms)
@@ -355,18 +364,44 @@ fn describe_original(original: &OriginalTiming, m: &Measurement, integers: bool)
     }
     let times = m.p50_ms / p50_ms;
     let _ = write!(text, "; the shipped one takes {times:.2} times as long");
-    if !m.is_slower_than_original() {
-        return text;
+    if let Some((what, layers)) = slower {
+        let _ = write!(text, ", so {what} SLOWER there{}", because_of(layers));
     }
-    let what = if integers { "int8 is" } else { "it is" };
-    let _ = write!(text, ", so {what} SLOWER there");
-    text + &because_of(&m.slower_layers)
+    text
+}
+
+/// The timings in fp32 beside that of a trial. `integers`: whether the recipe quantizes.
+fn describe_beside(
+    m: &Measurement,
+    (on_own_network, integers): (bool, bool),
+    lines: &mut Vec<(String, String)>,
+) {
+    let mut say = |name: &str, text: String| lines.push((format!("{name}@{}", m.target()), text));
+    match &m.original {
+        Some(original) => {
+            // That it is int8 which takes longer is known if nothing else was done to it.
+            let only_int8 = integers && m.unquantized.is_none();
+            let what = if only_int8 { "int8 is" } else { "it is" };
+            let slower = m.is_slower_than_original().then_some((what, &*m.slower_layers));
+            let of = "the network as it came, in fp32";
+            say("original", describe_fp32(of, original, m, slower));
+        }
+        None if on_own_network => {
+            say("original", "the network as it came was not measured there".to_owned());
+        }
+        None => {}
+    }
+    if let Some(unquantized) = &m.unquantized {
+        let slower = m.is_slower_in_integers().then_some(("int8 is", &*m.slower_in_integers));
+        let of = "the same network in fp32, before it was quantized";
+        say("unquantized", describe_fp32(of, unquantized, m, slower));
+    }
 }
 
 fn describe_trained(
     trained: &TrainedTrial,
     measurements: &[Measurement],
-    (on_own_network, integers): (bool, bool),
+    own_and_integers: (bool, bool),
     lines: &mut Vec<(String, String)>,
 ) {
     for (name, figures) in
@@ -412,17 +447,7 @@ fn describe_trained(
             );
             lines.push((format!("energy@{}", m.target()), text));
         }
-        match &m.original {
-            Some(original) => {
-                let text = describe_original(original, m, integers);
-                lines.push((format!("original@{}", m.target()), text));
-            }
-            None if on_own_network => {
-                let text = "the network as it came was not measured there".to_owned();
-                lines.push((format!("original@{}", m.target()), text));
-            }
-            None => {}
-        }
+        describe_beside(m, own_and_integers, lines);
     }
 }
 
@@ -470,13 +495,17 @@ mod tests {
         assert_eq!(quiet(0.002, 12.0, 2), many_short);
     }
 
+    fn layer(name: &str, conversions: bool, shipped_ms: f64, original_ms: f64) -> LayerTimes {
+        LayerTimes { layer: name.to_owned(), conversions, shipped_ms, original_ms }
+    }
+
     #[test]
-    fn the_network_as_it_came_is_beside_the_trial() {
+    fn the_networks_in_fp32_are_beside_the_trial() {
         let mut row = row(1, 0.5, (1.0, 1.5), (2.0, 2.5));
         assert!(!describe(&row, &spec(), &[]).contains("original@"), "no network of a user");
         let Some(TrialValues::Trained { measurements, .. }) = &mut row.values else { panic!() };
         measurements[0].energy_mj = Some(0.25);
-        let original = OriginalTiming {
+        let original = Fp32Timing {
             p50_ms: 0.5,
             p95_ms: 0.75,
             min_ms: 0.25,
@@ -484,10 +513,9 @@ mod tests {
             energy_mj: Some(0.125),
         };
         measurements[0].original = Some(original);
-        measurements[0].slower_layers =
-            vec![LayerTimes { layer: "stem".to_owned(), shipped_ms: 0.4, original_ms: 0.1 }];
+        measurements[0].slower_layers = vec![layer("stem", false, 0.4, 0.1)];
         measurements[1].original =
-            Some(OriginalTiming { p50_ms: 4.0, noisy: false, energy_mj: None, ..original });
+            Some(Fp32Timing { p50_ms: 4.0, noisy: false, energy_mj: None, ..original });
         let text = describe(&row, &spec(), &[]);
         let line = |of: &str| text.lines().find(|line| line.starts_with(of)).unwrap().to_owned();
         let slower = "median 0.5000 ms, p95 0.7500 ms, fastest 0.2500 ms, 0.125 mJ per run (other \
@@ -498,8 +526,28 @@ mod tests {
         assert!(line("energy@board").contains("0.250 mJ per run"), "{text}");
         assert!(!text.contains("energy@phone"), "{text}");
         let measured = row.values.as_ref().unwrap().measurements();
-        let said = describe_original(&original, &measured[0], true);
-        assert!(said.contains("so int8 is SLOWER there, because of stem"), "{said}");
+        let said = |of: &Measurement| {
+            let mut lines = Vec::new();
+            describe_beside(of, (true, true), &mut lines);
+            lines
+        };
+        let lines = said(&measured[0]);
+        assert!(lines[0].1.contains("so int8 is SLOWER there, because of stem"), "{lines:?}");
+        // With a timing of its own in fp32, it is known what integers do to it.
+        let slower_in_integers = vec![layer("norm", true, 0.3, 0.0), layer("fc", false, 0.5, 0.4)];
+        let unquantized = Some(Fp32Timing { p50_ms: 0.8, noisy: false, ..original });
+        let both = Measurement { unquantized, slower_in_integers, ..measured[0].clone() };
+        let lines = said(&both);
+        assert!(lines[0].1.contains("so it is SLOWER there, because of stem"), "{lines:?}");
+        assert_eq!(lines[1].0, "unquantized@board");
+        let slower = "before it was quantized: median 0.8000 ms, p95 0.7500 ms, fastest 0.2500 ms, \
+                      0.125 mJ per run; the shipped one takes 1.25 times as long, so int8 is \
+                      SLOWER there, because of conversions for norm (0.3000 ms), fc (0.5000 ms \
+                      instead of 0.4000 ms)";
+        assert!(lines[1].1.ends_with(slower), "{lines:?}");
+        let unquantized = Some(Fp32Timing { p50_ms: 2.0, ..original });
+        let lines = said(&Measurement { unquantized, original: None, ..measured[0].clone() });
+        assert!(lines[1].1.ends_with("takes 0.50 times as long"), "{lines:?}");
         // In a study on a user's network, it is said if it is missing.
         let trained = row.values.as_ref().and_then(TrialValues::trained).unwrap();
         let missing = Measurement { original: None, ..measured[0].clone() };

@@ -3,6 +3,7 @@
 
 mod computed;
 mod file;
+mod form;
 mod opened;
 mod pixels;
 mod port;
@@ -14,6 +15,7 @@ use std::str::FromStr;
 
 pub use computed::{Computed, arithmetic};
 pub use file::{EdgeFile, InputShape, OnnxFile};
+pub use form::{Form, Why, named};
 pub use opened::{Opened, Reading, refuse_shapes};
 pub use pixels::{PixelArgs, Pixels};
 pub use port::{Examples, Port};

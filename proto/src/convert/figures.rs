@@ -2,8 +2,8 @@
 //! be right is for whoever takes it in to say, and answers show what is recorded.
 
 use edgesmith_common::{
-    DeviceClass, DeviceInfo, EngineName, Figures, LayerTimes, Measurement, Metric, Noise,
-    OriginalTiming, Scope, ScopedMetric, Split, Target, Waiting, one_line,
+    DeviceClass, DeviceInfo, EngineName, Figures, Fp32Timing, LayerTimes, Measurement, Metric,
+    Noise, Scope, ScopedMetric, Split, Target, Waiting, one_line,
 };
 
 use super::{ConvertError, MAX_FIGURES, MAX_LIST, MAX_NAME, MAX_WORDS, at_most, missing, wrong};
@@ -138,14 +138,14 @@ impl From<v1::Noise> for Noise {
     }
 }
 
-impl From<&OriginalTiming> for v1::OriginalTiming {
-    fn from(timing: &OriginalTiming) -> Self {
-        let OriginalTiming { p50_ms, p95_ms, min_ms, noisy, energy_mj } = *timing;
+impl From<&Fp32Timing> for v1::OriginalTiming {
+    fn from(timing: &Fp32Timing) -> Self {
+        let Fp32Timing { p50_ms, p95_ms, min_ms, noisy, energy_mj } = *timing;
         Self { p50_ms, p95_ms, min_ms, noisy, energy_mj }
     }
 }
 
-impl From<v1::OriginalTiming> for OriginalTiming {
+impl From<v1::OriginalTiming> for Fp32Timing {
     fn from(timing: v1::OriginalTiming) -> Self {
         let v1::OriginalTiming { p50_ms, p95_ms, min_ms, noisy, energy_mj } = timing;
         Self { p50_ms, p95_ms, min_ms, noisy, energy_mj }
@@ -169,21 +169,23 @@ impl From<&Measurement> for v1::Measurement {
             original: m.original.as_ref().map(Into::into),
             energy_mj: m.energy_mj,
             slower_layers: m.slower_layers.iter().map(Into::into).collect(),
+            unquantized: m.unquantized.as_ref().map(Into::into),
+            slower_in_integers: m.slower_in_integers.iter().map(Into::into).collect(),
         }
     }
 }
 
 impl From<&LayerTimes> for v1::LayerTimes {
     fn from(times: &LayerTimes) -> Self {
-        let LayerTimes { layer, shipped_ms, original_ms } = times.clone();
-        Self { layer, shipped_ms, original_ms }
+        let LayerTimes { layer, conversions, shipped_ms, original_ms } = times.clone();
+        Self { layer, shipped_ms, original_ms, conversions }
     }
 }
 
 impl From<v1::LayerTimes> for LayerTimes {
     fn from(times: v1::LayerTimes) -> Self {
-        let v1::LayerTimes { layer, shipped_ms, original_ms } = times;
-        Self { layer: one_line(&layer, MAX_WORDS), shipped_ms, original_ms }
+        let v1::LayerTimes { layer, shipped_ms, original_ms, conversions } = times;
+        Self { layer: one_line(&layer, MAX_WORDS), conversions, shipped_ms, original_ms }
     }
 }
 
@@ -192,6 +194,7 @@ impl TryFrom<v1::Measurement> for Measurement {
 
     fn try_from(m: v1::Measurement) -> Result<Self, Self::Error> {
         at_most(MAX_LIST, m.slower_layers.len(), "slower_layers")?;
+        at_most(MAX_LIST, m.slower_in_integers.len(), "slower_in_integers")?;
         Ok(Self {
             device: m.device.ok_or_else(|| missing("device"))?.try_into()?,
             engine: m.engine.parse().map_err(|e| wrong("engine", e))?,
@@ -210,6 +213,8 @@ impl TryFrom<v1::Measurement> for Measurement {
             energy_mj: m.energy_mj,
             original: m.original.map(Into::into),
             slower_layers: m.slower_layers.into_iter().map(Into::into).collect(),
+            unquantized: m.unquantized.map(Into::into),
+            slower_in_integers: m.slower_in_integers.into_iter().map(Into::into).collect(),
         })
     }
 }
@@ -273,18 +278,24 @@ pub(super) mod tests {
         let times = prop::array::uniform3(0.001..1e6);
         let noise = prop::option::of(noise);
         let energy = || prop::option::of(0.0..1e6);
-        let original = (prop::array::uniform3(0.001..1e6), any::<bool>(), energy());
-        let original = original.prop_map(|([p50_ms, p95_ms, min_ms], noisy, energy_mj)| {
-            OriginalTiming { p50_ms, p95_ms, min_ms, noisy, energy_mj }
+        let timing = (prop::array::uniform3(0.001..1e6), any::<bool>(), energy());
+        let timing = timing.prop_map(|([p50_ms, p95_ms, min_ms], noisy, energy_mj)| Fp32Timing {
+            p50_ms,
+            p95_ms,
+            min_ms,
+            noisy,
+            energy_mj,
         });
-        let layer = ("[a-z0-9.]{0,12}", 0.0..9.0, 0.0..9.0);
-        let layer = layer.prop_map(|(layer, shipped_ms, original_ms)| LayerTimes {
+        let layer = ("[a-z0-9.]{0,12}", any::<bool>(), 0.0..9.0, 0.0..9.0);
+        let layer = layer.prop_map(|(layer, conversions, shipped_ms, original_ms)| LayerTimes {
             layer,
+            conversions,
             shipped_ms,
             original_ms,
         });
         let layers = prop::collection::vec(layer, 0..4);
-        let more = (noise, energy(), prop::option::of(original), layers);
+        let compared = || (prop::option::of(timing.clone()), layers.clone());
+        let more = (noise, energy(), compared(), compared());
         (device, engine, text, any::<[u32; 4]>(), times, more).prop_map(
             |(device, engine, engine_version, counts, times, more)| Measurement {
                 device,
@@ -299,8 +310,10 @@ pub(super) mod tests {
                 min_ms: times[2],
                 noise: more.0,
                 energy_mj: more.1,
-                original: more.2,
-                slower_layers: more.3,
+                original: more.2.0,
+                slower_layers: more.2.1,
+                unquantized: more.3.0,
+                slower_in_integers: more.3.1,
             },
         )
     }
@@ -360,8 +373,12 @@ pub(super) mod tests {
         let read = Measurement::try_from(good.clone()).unwrap();
         assert_eq!(read.noise, None, "not known from workers of earlier versions");
         assert_eq!((read.energy_mj, read.original, read.slower_layers), (None, None, vec![]));
+        assert_eq!((read.unquantized, read.slower_in_integers), (None, vec![]));
         let slower_layers = vec![v1::LayerTimes::default(); MAX_LIST + 1];
         assert_eq!(field(v1::Measurement { slower_layers, ..good.clone() }), "slower_layers");
+        let slower_in_integers = vec![v1::LayerTimes::default(); MAX_LIST + 1];
+        let many = v1::Measurement { slower_in_integers, ..good.clone() };
+        assert_eq!(field(many), "slower_in_integers");
         assert_eq!(field(v1::Measurement { threads: 0, ..good.clone() }), "threads");
         assert_eq!(field(v1::Measurement { engine: String::new(), ..good }), "engine");
     }

@@ -15,11 +15,12 @@ use edgesmith_onnx::Imported;
 
 use crate::evaluate::{RunError, quantize};
 
-pub(crate) use edge::input_spec;
 pub use edge::{
-    Held, InputForm, Interface, LiftError, Lifted, LowerError, Lowered, OutputForm, lift, lower,
-    lower_as, lower_coarse, lower_integers, lower_partly,
+    Held, InputForm, Interface, LiftError, Lifted, LowerError, Lowered, OutputForm, UNCLIPPED,
+    Unquantized, UnquantizedError, has_integer_form, lift, lift_with_places, lower, lower_as,
+    lower_coarse, lower_integers, lower_partly, unquantized,
 };
+pub(crate) use edge::{input_spec, layers};
 
 /// The fp32 model of a trained network: folded, then lowered.
 ///

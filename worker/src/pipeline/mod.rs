@@ -12,6 +12,7 @@ mod memory;
 mod notes;
 mod original;
 mod run;
+mod slower;
 mod start;
 mod teacher;
 #[cfg(test)]
@@ -41,8 +42,9 @@ pub use self::gate::{Busy, Quiet, QuietGate};
 use self::compress::{Compressed, Epochs, First, Passes};
 use self::inputs::{Data, DataKey};
 use self::memory::TrainingMemory;
-use self::original::{Originals, slower_layers};
+use self::original::Originals;
 use self::run::{Evaluated, Pass, Phase, Run, Study, Trial, given_weights, read_soft_targets};
+use self::slower::{Timers, compare};
 use self::start::Start;
 use self::teacher::{Trainings, features_of_first, given_network};
 use crate::export::float_model;
@@ -416,7 +418,8 @@ impl Pipeline {
     }
 
     /// Times a model file on this machine while nothing else in this process computes. For a trial
-    /// of a study on a user's network, that network is timed, too.
+    /// of a study on a user's network, that network is timed, too; for one with layers in integers,
+    /// the same network in fp32.
     fn measure(
         &self,
         study: &Study<'_>,
@@ -442,24 +445,24 @@ impl Pipeline {
             Some(quiet)
         };
         let spec = &study.work.measurement;
-        let time =
-            |model: &Model| probe::measure(model, spec, target.threads, &self.info, quiet, stopped);
+        let time = Timers {
+            whole: |model: &Model| {
+                probe::measure(model, spec, target.threads, &self.info, quiet, stopped)
+            },
+            nodes: |model: &Model| probe::node_times(model, quiet, stopped),
+        };
         let failed = |error: ProbeError| match error {
             ProbeError::Stopped => AttemptError::stopped(),
             other => AttemptError::retryable(other),
         };
-        let original = match number {
-            Some(_) => self.originals.timing(study, target.threads, (&self.gate, context), time),
-            None => Ok(None),
-        };
-        let original = original.map_err(failed)?;
-        let mut measurement = Measurement { original, ..time(&model).map_err(failed)? };
-        if measurement.is_slower_than_original() {
-            let nodes = |model: &Model| probe::node_times(model, quiet, stopped);
-            let slower = slower_layers(study, &model, (&self.gate, context), nodes);
-            measurement.slower_layers = slower.map_err(failed)?;
+        if number.is_none() {
+            return (time.whole)(&model).map_err(failed);
         }
-        Ok(measurement)
+        let around = (&self.gate, context);
+        let original = self.originals.timing(study, target.threads, around, time.whole);
+        let original = original.map_err(failed)?;
+        let measured = Measurement { original, ..(time.whole)(&model).map_err(failed)? };
+        compare(study, &model, measured, around, &time).map_err(failed)
     }
 
     /// The study's data, if they are those that it began with.

@@ -20,6 +20,7 @@ mod own_network;
 mod prune;
 mod recipe;
 mod references;
+mod slower;
 mod widths;
 
 const STUDY: &str = r#"

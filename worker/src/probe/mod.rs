@@ -135,6 +135,8 @@ fn measure_with<Q>(
         energy_mj: timing.energy_uj.map(|uj| uj as f64 / 1e3 / timing.times.len() as f64),
         original: None,
         slower_layers: Vec::new(),
+        unquantized: None,
+        slower_in_integers: Vec::new(),
     })
 }
 

@@ -78,6 +78,8 @@ impl SyntheticExecutor {
             energy_mj: None,
             original: None,
             slower_layers: Vec::new(),
+            unquantized: None,
+            slower_in_integers: Vec::new(),
         })
     }
 }

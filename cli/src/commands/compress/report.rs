@@ -3,21 +3,24 @@
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 
+use anyhow::Context as _;
 use edgesmith_client::{Coordinator, TrialRow};
 use edgesmith_common::{
-    DeviceClass, Figures, LayerTimes, Measurement, Metric, ScopedMetric, StageReport, StudyName,
-    Target, TrialState,
+    DeviceClass, Figures, Measurement, Metric, ScopedMetric, StageReport, StudyName, Target,
+    TrialState,
 };
 use edgesmith_console::Output;
 use edgesmith_console::table::{self, Align};
 use edgesmith_edge_runtime::{Layer, Model, Session};
+use edgesmith_graph::Graph;
 use edgesmith_search_space::{Arithmetic, Step};
+use edgesmith_worker::export::{Lifted, lift};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::commands::trials;
+use crate::commands::{inspect, trials};
 use crate::limits::Limit;
-use crate::model::{Computed, Stored, StoredName, arithmetic};
+use crate::model::{Computed, Form, Stored, StoredName, Why, arithmetic, named};
 use crate::output::{counted, json, stages};
 
 /// The results of one compression.
@@ -36,8 +39,11 @@ pub struct Report {
     runs: Option<Runs>,
 }
 
+/// Most layers in fp32 that are named.
+const MOST_FP32: usize = 8;
+
 /// What a file computes in.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Runs {
     arithmetic: Arithmetic,
     layers: Computed,
@@ -45,6 +51,17 @@ struct Runs {
     memory: Option<u64>,
     /// Whether weights are levels that become fp32.
     levels: bool,
+    /// Its layers in fp32, if others are in integers; empty if they are not known.
+    fp32: Vec<InFp32>,
+}
+
+/// A layer in fp32 of a network that is partly in integers.
+#[derive(Debug, Clone)]
+struct InFp32 {
+    /// Its name in the network as it came, if that has it.
+    layer: String,
+    operation: String,
+    why: Why,
 }
 
 struct Tried {
@@ -53,11 +70,8 @@ struct Tried {
     steps: Vec<Step>,
     figures: Figures,
     stages: Vec<StageReport>,
-    /// Its layers that are slower here than in the network as it came.
-    slower_layers: Vec<LayerTimes>,
-    /// The time of the network as it came, measured beside it, milliseconds.
-    original_ms: Option<f64>,
-    energy: Energy,
+    /// Its timing here, with those of the networks in fp32 beside it.
+    measured: Option<Measurement>,
 }
 
 /// Energy per run on this machine, millijoules, where it was measured.
@@ -86,33 +100,32 @@ impl Energy {
         let name = format!("energy_mj@{}", Target::on(DeviceClass::local()));
         Some(vec![name, shown(original), shown(trial), or_dash(change)])
     }
-
-    /// A document with a figure, if there is one.
-    fn put(figure: Option<f64>, mut document: Value) -> Value {
-        if let Some(energy_mj) = figure {
-            document["energy_mj"] = energy_mj.into();
-        }
-        document
-    }
 }
 
 impl Runs {
-    async fn of(coordinator: &Coordinator, study: &StudyName, trial: u32) -> anyhow::Result<Self> {
-        let network = StoredName::Trial(trial);
-        let stored = Stored::fetch(coordinator, study.as_str(), network).await?;
-        Ok(Self::of_model(&stored.measured()?))
+    /// Of a trial of a study on this network.
+    async fn of(
+        coordinator: &Coordinator,
+        study: &StudyName,
+        trial: u32,
+        network: &Graph,
+    ) -> anyhow::Result<Self> {
+        let name = StoredName::Trial(trial);
+        let stored = Stored::fetch(coordinator, study.as_str(), name).await?;
+        Ok(Self::of_model(&stored.measured()?, network))
     }
 
-    fn of_model(model: &Model) -> Self {
+    fn of_model(model: &Model, network: &Graph) -> Self {
         let (arithmetic, layers) = (arithmetic(model), Computed::of(model));
         let levels = model.nodes.iter().any(|node| matches!(node.layer, Layer::Leveled(_)));
         let memory = Session::new(model).ok().map(|session| session.peak_memory_bytes() as u64);
-        Self { arithmetic, layers, memory, levels }
+        let fp32 = if model.has_integers() { in_fp32(model, network) } else { Vec::new() };
+        Self { arithmetic, layers, memory, levels, fp32 }
     }
 
     /// What computes a result, where that is not plain: after an empty line. `asked`: whether the
     /// recipe quantizes.
-    fn words(self, asked: bool) -> String {
+    fn words(&self, asked: bool) -> String {
         let Computed { integers, fp32, conversions } = self.layers;
         match self.arithmetic {
             Arithmetic::Reference => {
@@ -131,14 +144,47 @@ impl Runs {
                 let s = if integers == 1 { "s" } else { "" };
                 return format!(
                     "\n{integers} of its layers compute{s} in integers and {fp32} in fp32, with {} \
-                     between them.\n",
-                    counted(conversions, "conversion")
+                     between them.\n{}",
+                    counted(conversions, "conversion"),
+                    self.fp32_words()
                 );
             }
             Arithmetic::Fp32 | Arithmetic::Integers => "",
         }
         .to_owned()
     }
+}
+
+impl Runs {
+    /// The layers in fp32, in a line.
+    fn fp32_words(&self) -> String {
+        let layer =
+            |InFp32 { layer, operation, why }: &InFp32| format!("{layer} ({operation}: {why})");
+        let named: Vec<String> = self.fp32.iter().take(MOST_FP32).map(layer).collect();
+        if named.is_empty() {
+            return String::new();
+        }
+        let more = match self.fp32.len() - named.len() {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        format!("In fp32: {}{more}.\n", named.join(", "))
+    }
+}
+
+/// The layers of a model in fp32, with their names in the network that it was made of.
+fn in_fp32(model: &Model, network: &Graph) -> Vec<InFp32> {
+    let Ok(Lifted { graph, .. }) = lift(model) else { return Vec::new() };
+    let forms = Form::of(&graph, model).unwrap_or_default();
+    let named = named(&graph, network).into_iter().zip(forms);
+    let in_fp32 = named.filter_map(|((id, layer), (_, form))| match form {
+        Form::Integers => None,
+        Form::Fp32(why) => {
+            let operation = inspect::words(&graph, graph.node(id));
+            Some(InFp32 { layer, operation, why })
+        }
+    });
+    in_fp32.collect()
 }
 
 impl Report {
@@ -163,19 +209,8 @@ impl Report {
                     let stages = stages.unwrap_or_default();
                     let here = Target::on(DeviceClass::local());
                     let measured = values.measurements().iter().find(|m| m.target() == here);
-                    let slower_layers = measured.map(|m| m.slower_layers.clone());
-                    let slower_layers = slower_layers.unwrap_or_default();
-                    let original_ms = measured.and_then(|m| m.original).map(|of| of.p50_ms);
-                    tried.push(Tried {
-                        number,
-                        recipe,
-                        steps,
-                        figures,
-                        stages,
-                        slower_layers,
-                        original_ms,
-                        energy: Energy::of(measured),
-                    });
+                    let measured = measured.cloned();
+                    tried.push(Tried { number, recipe, steps, figures, stages, measured });
                     // They are the same for all trials.
                     if class_names.is_none() {
                         class_names = Some(trials::class_names(coordinator, &row).await);
@@ -192,7 +227,9 @@ impl Report {
         let mut report = Self { study, original, limits, tried, without, class_names, runs: None };
         report.take_originals();
         if let Some(best) = report.best() {
-            report.runs = Runs::of(coordinator, &report.study, best).await.ok();
+            let network = spec.model().map(|model| &model.file.network);
+            let network = network.context("the study is on a network")?;
+            report.runs = Runs::of(coordinator, &report.study, best, network).await.ok();
         }
         Ok(report)
     }
@@ -203,7 +240,7 @@ impl Report {
         let Some(best) = self.tried.iter().min_by(|a, b| self.compare(a, b)) else { return };
         let first = best.stages.first().filter(|stage| stage.pass == StageReport::ORIGINAL);
         let bytes = first.and_then(|stage| stage.figures.get(&Metric::MODEL_BYTES.whole()));
-        let ms = best.original_ms;
+        let ms = best.measured.as_ref().and_then(|m| m.original).map(|of| of.p50_ms);
         if let Some(bytes) = bytes {
             self.original.set(Metric::MODEL_BYTES.whole(), bytes);
         }
@@ -222,7 +259,7 @@ impl Report {
     /// latency, the study measures none.
     pub fn untimed(&self) -> Option<u32> {
         let best = self.best_tried().filter(|best| self.latency(&best.figures).is_none())?;
-        let times = self.runs.is_some_and(|runs| runs.arithmetic != Arithmetic::Reference);
+        let times = self.runs.as_ref().is_some_and(|runs| runs.arithmetic != Arithmetic::Reference);
         times.then_some(best.number)
     }
 
@@ -267,28 +304,45 @@ impl Report {
             ("change", Align::Right),
         ];
         let rows = compared().into_iter().filter_map(|of| self.row(&of, &best.figures));
-        let rows: Vec<Vec<String>> = rows.chain(best.energy.row()).collect();
+        let rows: Vec<Vec<String>> = rows.chain(Energy::of(best.measured.as_ref()).row()).collect();
         text.push_str(&table::render(&columns, &rows));
         let asked = best.steps.iter().any(|step| matches!(step, Step::Quantize(_)));
-        text.push_str(&self.runs.map(|runs| runs.words(asked)).unwrap_or_default());
-        let slower = self.latency(&best.figures).zip(self.latency(&self.original));
-        if let Some((now, before)) = slower
-            && now > before * (1.0 + Measurement::SLOWER)
-        {
-            text.push_str("\nIt is slower here than as it came");
-            text.push_str(&trials::because_of(&best.slower_layers));
-            let runs_in = self.runs.map(|runs| runs.arithmetic);
-            text.push_str(if runs_in == Some(Arithmetic::Integers) {
-                ": on this machine the engine may need more time for integers than for fp32; try \
-                 precision = [\"fp32\", \"int8\"]\n"
-            } else {
-                "\n"
-            });
-        }
+        text.push_str(&self.runs.as_ref().map(|runs| runs.words(asked)).unwrap_or_default());
+        text.push_str(&self.slower(best));
         text.push_str(&stages::tables(&best.stages, &self.class_names));
         if !self.limits.is_empty() {
             text.push('\n');
             text.push_str(&self.verdict(best));
+        }
+        text
+    }
+
+    /// What the best result is slower than here, if anything: after an empty line each.
+    fn slower(&self, best: &Tried) -> String {
+        const TRY: &str = ": on this machine the engine may need more time for integers than for \
+                           fp32; try precision = [\"fp32\", \"int8\"]";
+        let mut text = String::new();
+        let measured = best.measured.as_ref();
+        let times = self.latency(&best.figures).zip(self.latency(&self.original));
+        if times.is_some_and(|(now, before)| now > before * (1.0 + Measurement::SLOWER)) {
+            let layers = measured.map(|m| trials::because_of(&m.slower_layers));
+            let runs_in = self.runs.as_ref().map(|runs| runs.arithmetic);
+            // Else it is known what integers do to it.
+            let alone = measured.is_none_or(|m| m.unquantized.is_none());
+            let hint = if alone && runs_in == Some(Arithmetic::Integers) { TRY } else { "" };
+            let layers = layers.unwrap_or_default();
+            let _ = writeln!(text, "\nIt is slower here than as it came{layers}{hint}");
+        }
+        if let Some(m) = measured.filter(|m| m.is_slower_in_integers())
+            && let Some(fp32) = m.unquantized
+        {
+            let [now, then] = [m.p50_ms, fp32.p50_ms].map(table::milliseconds);
+            let layers = trials::because_of(&m.slower_in_integers);
+            let _ = writeln!(
+                text,
+                "\nIts integers are slower here than the same network in fp32 ({now} instead of \
+                 {then}){layers}{TRY}"
+            );
         }
         text
     }
@@ -304,7 +358,7 @@ impl Report {
                 Some(value) => format!("not met: {}", digits(value)),
                 None => "not measured".to_owned(),
             };
-            let memory = self.runs.and_then(|runs| runs.memory);
+            let memory = self.runs.as_ref().and_then(|runs| runs.memory);
             let memory = memory.filter(|_| limit.caps(Metric::PEAK_MEMORY_BYTES));
             let engine = memory.map(|bytes| {
                 format!(" for feature maps alone; the engine allocates {bytes} bytes")
@@ -401,23 +455,36 @@ impl Output for Report {
                 json!({ "limit": limit.to_string(), "value": value, "met": met })
             })
             .collect();
-        let energy = best.map(|best| best.energy).unwrap_or_default();
         let best = best.map(|best| {
-            let document = json!({
+            json!({
                 "trial": best.number, "recipe": best.recipe, "steps": best.steps,
-                "arithmetic": self.runs.map(|runs| runs.arithmetic.name()),
-                "engine_layers": self.runs.map(|runs| runs.layers),
+                "arithmetic": self.runs.as_ref().map(|runs| runs.arithmetic.name()),
+                "engine_layers": self.runs.as_ref().map(|runs| runs.layers),
+                "fp32_layers": self.runs.as_ref().map(|runs| in_json(&runs.fp32)),
                 "metrics": figures(&best.figures), "stages": json::stages(&best.stages),
-            });
-            Energy::put(energy.trial, document)
+                "measurement": best.measured, "slower_than": slower_than(best),
+            })
         });
-        let original = json!({ "metrics": figures(&self.original) });
         json!({
             "version": json::VERSION, "study": self.study.as_str(),
-            "original": Energy::put(energy.original, original), "best": best, "limits": limits,
+            "original": { "metrics": figures(&self.original) }, "best": best, "limits": limits,
             "recipes": self.tried.len(), "classes": self.class_names,
         })
     }
+}
+
+fn in_json(layers: &[InFp32]) -> Vec<Value> {
+    let layer = |InFp32 { layer, operation, why }: &InFp32| json!({ "layer": layer, "operation": operation, "fp32_because": why.name() });
+    layers.iter().map(layer).collect()
+}
+
+/// The networks in fp32 that a result takes longer than here, by the names of their timings.
+fn slower_than(tried: &Tried) -> Vec<&'static str> {
+    let measured = tried.measured.iter();
+    let than = measured.flat_map(|m| {
+        [("original", m.is_slower_than_original()), ("unquantized", m.is_slower_in_integers())]
+    });
+    than.filter(|(_, slower)| *slower).map(|(name, _)| name).collect()
 }
 
 /// How far figures are beyond limits, as the sum of shares. What was not measured is far beyond, so
@@ -465,7 +532,7 @@ fn digits(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use edgesmith_common::OriginalTiming;
+    use edgesmith_common::{Fp32Timing, LayerTimes};
     use edgesmith_search_space::Quantizing;
 
     use super::*;
@@ -479,19 +546,56 @@ mod tests {
             .with(Metric::LATENCY_MS.at(Target::on(DeviceClass::local())), ms)
     }
 
+    fn layer(name: &str, conversions: bool, shipped_ms: f64, original_ms: f64) -> LayerTimes {
+        LayerTimes { layer: name.to_owned(), conversions, shipped_ms, original_ms }
+    }
+
+    /// A timing here.
+    fn measurement(ms: f64) -> Measurement {
+        let row = marks::tests::row(1, 0.5, (ms, ms), (ms, ms));
+        row.values.unwrap().measurements()[0].clone()
+    }
+
+    #[test]
+    fn integers_that_are_slower_than_fp32_are_said() {
+        let mut report = report(&[], &[figures(0.8, 900.0, 1.0)]);
+        let layers = Computed { integers: 4, fp32: 0, conversions: 0 };
+        let (arithmetic, memory, levels) = (Arithmetic::Integers, None, false);
+        report.runs = Some(Runs { arithmetic, layers, memory, levels, fp32: vec![] });
+        let measured = |fp32_ms: f64| Measurement {
+            original: Some(measurement(2.0).timing()),
+            unquantized: Some(measurement(fp32_ms).timing()),
+            slower_in_integers: vec![layer("norm", true, 0.5, 0.0), layer("fc", false, 0.3, 0.1)],
+            ..measurement(1.0)
+        };
+        report.tried[0].measured = Some(measured(0.5));
+        let said = "\nIts integers are slower here than the same network in fp32 (1.00 ms instead \
+                    of 0.5000 ms), because of conversions for norm (0.5000 ms), fc (0.3000 ms \
+                    instead of 0.1000 ms): on this machine the engine may need more time";
+        let text = report.text();
+        assert!(text.contains(said) && !text.contains("It is slower here"), "{text}");
+        let best = &serde_json::to_value(report.json()).unwrap()["best"];
+        assert_eq!(best["slower_than"], json!(["unquantized"]));
+        let layers = &best["measurement"]["slower_in_integers"];
+        assert_eq!((&layers[0]["conversions"], &layers[1]["layer"]), (&true.into(), &"fc".into()));
+        // Slower than as it came, too, but not because of the integers.
+        report.original.set(latency_here(), 0.5);
+        report.tried[0].measured = Some(measured(1.0));
+        let text = report.text();
+        assert!(text.contains("It is slower here than as it came\n"), "{text}");
+        assert!(!text.contains("Its integers"), "{text}");
+    }
+
     fn report(limits: &[&str], tried: &[Figures]) -> Report {
         let tried = (3..).zip(tried).map(|(number, figures)| Tried {
             number,
             recipe: "int8".to_owned(),
             steps: Vec::new(),
             figures: figures.clone(),
-            slower_layers: vec![LayerTimes {
-                layer: "stem".to_owned(),
-                shipped_ms: 2.0,
-                original_ms: 1.0,
-            }],
-            original_ms: None,
-            energy: Energy::default(),
+            measured: Some(Measurement {
+                slower_layers: vec![layer("stem", false, 2.0, 1.0)],
+                ..measurement(3.0)
+            }),
             stages: vec![
                 stages::tests::stage("original", false, 4000.0, &[9, 9]),
                 stages::tests::stage("quantize", false, 1000.0, &[9, number]),
@@ -514,7 +618,8 @@ mod tests {
             let mut report = report(&[], &[figures(0.8, 900.0, 3.0)]);
             report.tried[0].steps = vec![Step::Quantize(Quantizing::default())];
             let layers = Computed { integers, fp32, conversions };
-            report.runs = Some(Runs { arithmetic, layers, memory: Some(5000), levels });
+            report.runs =
+                Some(Runs { arithmetic, layers, memory: Some(5000), levels, fp32: vec![] });
             let document = serde_json::to_value(report.json()).unwrap();
             let best = &document["best"];
             assert_eq!(best["engine_layers"]["integers"], integers);
@@ -548,6 +653,35 @@ mod tests {
     }
 
     #[test]
+    fn layers_in_fp32_are_named_up_to_a_number() {
+        let why = [Why::NoForm, Why::Weights, Why::Neighbours];
+        let layer = |at: usize| InFp32 {
+            layer: format!("l{at}"),
+            operation: "relu".to_owned(),
+            why: why[at % 3],
+        };
+        let runs = |count: usize| Runs {
+            arithmetic: Arithmetic::Integers,
+            layers: Computed { integers: 4, fp32: count, conversions: 2 },
+            memory: None,
+            levels: false,
+            fp32: (0..count).map(layer).collect(),
+        };
+        let said = "conversions between them.\nIn fp32: l0 (relu: no form in integers), l1 (relu: \
+                    its weights stay in fp32), l2 (relu: between layers in fp32).\n";
+        let text = runs(3).words(true);
+        assert!(text.ends_with(said), "{text}");
+        let text = runs(10).words(true);
+        assert!(text.ends_with("l7 (relu: its weights stay in fp32), and 2 more.\n"), "{text}");
+        let mut report = report(&[], &[figures(0.8, 900.0, 3.0)]);
+        report.runs = Some(runs(10));
+        let best = &serde_json::to_value(report.json()).unwrap()["best"];
+        assert_eq!(best["fp32_layers"].as_array().unwrap().len(), 10);
+        let expected = json!({ "layer": "l2", "operation": "relu", "fp32_because": "neighbours" });
+        assert_eq!(best["fp32_layers"][2], expected);
+    }
+
+    #[test]
     fn the_most_accurate_result_within_the_limits_is_the_best() {
         let tried =
             [figures(0.8, 900.0, 1.0), figures(0.89, 1200.0, 1.0), figures(0.7, 500.0, 1.0)];
@@ -577,10 +711,10 @@ mod tests {
         report.tried[0].figures.set(memory, 1500.0);
         report.original.set(Metric::MODEL_BYTES.whole(), 3990.0);
         report.original.set(latency_here(), 1.5);
-        report.tried[0].original_ms = Some(2.2);
+        report.tried[0].measured.as_mut().unwrap().original = Some(measurement(2.2).timing());
         let layers = Computed { integers: 4, fp32: 0, conversions: 0 };
         let (arithmetic, memory, levels) = (Arithmetic::Integers, Some(5000), false);
-        report.runs = Some(Runs { arithmetic, layers, memory, levels });
+        report.runs = Some(Runs { arithmetic, layers, memory, levels, fp32: vec![] });
         assert!(report.text().contains("It is slower here"));
         report.take_originals();
         let text = report.text();
@@ -597,7 +731,7 @@ mod tests {
             let row = marks::tests::row(3, 0.9, (2.0, 2.0), (2.0, 2.0));
             let mut measured = row.values.unwrap().measurements()[0].clone();
             measured.energy_mj = trial;
-            measured.original = Some(OriginalTiming {
+            measured.original = Some(Fp32Timing {
                 p50_ms: 2.0,
                 p95_ms: 2.0,
                 min_ms: 2.0,
@@ -606,14 +740,16 @@ mod tests {
             });
             let mut report = report(&[], &[figures(0.9, 900.0, 2.0), figures(0.8, 900.0, 2.0)]);
             // That of the best result counts, which is the first one.
-            report.tried[0].energy = Energy::of(Some(&measured));
-            report.tried[1].energy = Energy { original: Some(70.0), trial: Some(80.0) };
+            report.tried[1].measured =
+                Some(Measurement { energy_mj: Some(80.0), ..measured.clone() });
+            report.tried[0].measured = Some(measured);
             let document = serde_json::to_value(report.json()).unwrap();
-            let of = |network: &str| document[network].get("energy_mj").cloned();
+            let measured = &document["best"]["measurement"];
+            let of = |timing: &Value| timing.get("energy_mj").cloned();
             let text = report.text();
             let row = text.lines().find(|line| line.starts_with("energy_mj@local"));
             let row = row.map(|row| row.split_whitespace().skip(1).collect::<Vec<_>>().join(" "));
-            (row, of("original"), of("best"))
+            (row, of(&measured["original"]), of(measured))
         };
         let (row, original, best) = shown(Some(4.0), Some(1.0));
         assert_eq!(row.as_deref(), Some("4.000 mJ 1.000 mJ 0.25x"));
@@ -624,7 +760,7 @@ mod tests {
         let (row, ..) = shown(Some(4.0), None);
         assert_eq!(row.as_deref(), Some("4.000 mJ - -"));
         assert_eq!(shown(None, None), (None, None, None));
-        assert_eq!(Energy::of(None), Energy::default());
+        assert_eq!(Energy::of(None).row(), None);
     }
 
     #[test]
@@ -648,7 +784,9 @@ mod tests {
         let mut report = report(&[], &[untimed(0.8), untimed(0.89)]);
         assert_eq!(report.untimed(), None, "nothing is known of its file");
         let layers = Computed { integers: 3, fp32: 0, conversions: 0 };
-        let runs = |arithmetic| Some(Runs { arithmetic, layers, memory: None, levels: true });
+        let runs = |arithmetic| {
+            Some(Runs { arithmetic, layers, memory: None, levels: true, fp32: vec![] })
+        };
         report.runs = runs(Arithmetic::Reference);
         assert_eq!(report.untimed(), None);
         report.runs = runs(Arithmetic::Integers);
@@ -675,8 +813,13 @@ mod tests {
         let tried = [figures(0.8, 900.0, 3.0), figures(0.89, 1200.0, 3.0)];
         let mut report = report(&["accuracy_drop<=0.05", "model_bytes<=1000"], &tried);
         let layers = Computed { integers: 3, ..Computed::default() };
-        report.runs =
-            Some(Runs { arithmetic: Arithmetic::Integers, layers, memory: None, levels: false });
+        report.runs = Some(Runs {
+            arithmetic: Arithmetic::Integers,
+            layers,
+            memory: None,
+            levels: false,
+            fp32: vec![],
+        });
         // A drop of 0.1 is twice what is allowed; 1200 bytes are a fifth too many.
         assert_eq!(report.best(), Some(4));
         let text = report.text();

@@ -152,9 +152,10 @@ fn wrong_in_measured(measurement: &Measurement, target: &Target) -> Option<Strin
     if measured != *target {
         return Some(format!("measured on {measured} instead of {target}"));
     }
-    let Measurement { p50_ms, p95_ms, min_ms, noise, original, .. } = measurement;
-    let of_original = original.map(|of| [of.p50_ms, of.p95_ms, of.min_ms]).into_iter().flatten();
-    let mut latencies = [*p50_ms, *p95_ms, *min_ms].into_iter().chain(of_original);
+    let Measurement { p50_ms, p95_ms, min_ms, noise, original, unquantized, .. } = measurement;
+    let beside = [original, unquantized].into_iter().flatten();
+    let beside = beside.flat_map(|of| [of.p50_ms, of.p95_ms, of.min_ms]);
+    let mut latencies = [*p50_ms, *p95_ms, *min_ms].into_iter().chain(beside);
     let wrong = latencies.find_map(|ms| Metric::LATENCY_MS.check(ms).err());
     let wrong = wrong.map(|problem| format!("reported an invalid latency: {problem}"));
     let of_noise = || noise.as_ref().and_then(|noise| noise.check().err());

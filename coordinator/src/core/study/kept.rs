@@ -2,8 +2,8 @@
 //! decides something, its figures, is at hand; the rest is only shown, and packed.
 
 use edgesmith_common::{
-    ArtifactHash, DeviceInfo, EngineName, FigureNames, Figures, LayerTimes, Measurement, Noise,
-    OriginalTiming, TrainedTrial, TrialValues, Waiting,
+    ArtifactHash, DeviceInfo, EngineName, FigureNames, Figures, Fp32Timing, LayerTimes,
+    Measurement, Noise, TrainedTrial, TrialValues, Waiting,
 };
 
 use crate::packing::{Unpacker, put, put_bytes, put_float};
@@ -125,18 +125,8 @@ impl Setups {
             put(packed, u64::from(timings));
         }
         put_optional(packed, of.energy_mj);
-        packed.push(u8::from(of.original.is_some()));
-        if let Some(OriginalTiming { p50_ms, p95_ms, min_ms, noisy, energy_mj }) = of.original {
-            [p50_ms, p95_ms, min_ms].iter().for_each(|ms| put_float(packed, *ms));
-            packed.push(u8::from(noisy));
-            put_optional(packed, energy_mj);
-        }
-        put(packed, of.slower_layers.len() as u64);
-        for LayerTimes { layer, shipped_ms, original_ms } in &of.slower_layers {
-            put_bytes(packed, layer.as_bytes());
-            put_float(packed, *shipped_ms);
-            put_float(packed, *original_ms);
-        }
+        put_compared(packed, of.original, &of.slower_layers);
+        put_compared(packed, of.unquantized, &of.slower_in_integers);
     }
 
     fn unpack(&self, from: &mut Unpacker) -> Option<Measurement> {
@@ -155,20 +145,8 @@ impl Setups {
             None
         };
         let energy_mj = optional(from)?;
-        let original = if flag(from)? {
-            let [p50_ms, p95_ms, min_ms] = three(from)?;
-            let (noisy, energy_mj) = (flag(from)?, optional(from)?);
-            Some(OriginalTiming { p50_ms, p95_ms, min_ms, noisy, energy_mj })
-        } else {
-            None
-        };
-        let count: usize = from.small()?;
-        let layer = |_| {
-            let layer = String::from_utf8(from.bytes()?.to_vec()).ok()?;
-            let (shipped_ms, original_ms) = (from.float()?, from.float()?);
-            Some(LayerTimes { layer, shipped_ms, original_ms })
-        };
-        let slower_layers = (0..count).map(layer).collect::<Option<_>>()?;
+        let (original, slower_layers) = compared(from)?;
+        let (unquantized, slower_in_integers) = compared(from)?;
         Some(Measurement {
             device: device.clone(),
             engine: engine.clone(),
@@ -184,8 +162,46 @@ impl Setups {
             energy_mj,
             original,
             slower_layers,
+            unquantized,
+            slower_in_integers,
         })
     }
+}
+
+/// Packs what a network is compared with, and the layers that are slower than there.
+fn put_compared(packed: &mut Vec<u8>, with: Option<Fp32Timing>, slower: &[LayerTimes]) {
+    packed.push(u8::from(with.is_some()));
+    if let Some(Fp32Timing { p50_ms, p95_ms, min_ms, noisy, energy_mj }) = with {
+        [p50_ms, p95_ms, min_ms].iter().for_each(|ms| put_float(packed, *ms));
+        packed.push(u8::from(noisy));
+        put_optional(packed, energy_mj);
+    }
+    put(packed, slower.len() as u64);
+    for LayerTimes { layer, conversions, shipped_ms, original_ms } in slower {
+        put_bytes(packed, layer.as_bytes());
+        packed.push(u8::from(*conversions));
+        put_float(packed, *shipped_ms);
+        put_float(packed, *original_ms);
+    }
+}
+
+fn compared(from: &mut Unpacker) -> Option<(Option<Fp32Timing>, Vec<LayerTimes>)> {
+    let with = if flag(from)? {
+        let [p50_ms, p95_ms, min_ms] = three(from)?;
+        let (noisy, energy_mj) = (flag(from)?, optional(from)?);
+        Some(Fp32Timing { p50_ms, p95_ms, min_ms, noisy, energy_mj })
+    } else {
+        None
+    };
+    let count: usize = from.small()?;
+    let layer = |_| {
+        let layer = String::from_utf8(from.bytes()?.to_vec()).ok()?;
+        let conversions = flag(from)?;
+        let (shipped_ms, original_ms) = (from.float()?, from.float()?);
+        Some(LayerTimes { layer, conversions, shipped_ms, original_ms })
+    };
+    let slower = (0..count).map(layer).collect::<Option<_>>()?;
+    Some((with, slower))
 }
 
 fn put_optional(packed: &mut Vec<u8>, value: Option<f64>) {

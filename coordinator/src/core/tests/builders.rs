@@ -512,6 +512,8 @@ pub(super) fn measurement(on: &DeviceClass, p50_ms: f64) -> Measurement {
         energy_mj: Some(0.5),
         original: None,
         slower_layers: Vec::new(),
+        unquantized: None,
+        slower_in_integers: Vec::new(),
     }
 }
 

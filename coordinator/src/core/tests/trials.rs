@@ -1,8 +1,7 @@
 //! How trials and teachers get from task to task, and how they fail.
 
 use edgesmith_common::{
-    ArtifactHash, Fault, LayerTimes, Noise, OriginalTiming, ScopedMetric, Split, TrialState,
-    Waiting,
+    ArtifactHash, Fault, Fp32Timing, LayerTimes, Noise, ScopedMetric, Split, TrialState, Waiting,
 };
 
 use super::super::*;
@@ -322,8 +321,8 @@ fn an_invalid_report_is_a_failed_attempt() {
     assert_eq!(QUIET.check(), Ok(()));
     let noisy =
         |noise| Outcome::Measured(Measurement { noise: Some(noise), ..measurement(&board, 1.0) });
-    const ORIGINAL: OriginalTiming =
-        OriginalTiming { p50_ms: 1.0, p95_ms: 1.0, min_ms: 1.0, noisy: false, energy_mj: None };
+    const ORIGINAL: Fp32Timing =
+        Fp32Timing { p50_ms: 1.0, p95_ms: 1.0, min_ms: 1.0, noisy: false, energy_mj: None };
     let beside =
         |of| Outcome::Measured(Measurement { original: Some(of), ..measurement(&board, 1.0) });
     for wrong in [
@@ -341,16 +340,30 @@ fn an_invalid_report_is_a_failed_attempt() {
         noisy(Noise { timings: 0, ..QUIET }),
         Outcome::Measured(Measurement { energy_mj: Some(-1.0), ..measurement(&board, 1.0) }),
         Outcome::Measured(Measurement { energy_mj: Some(nan), ..measurement(&board, 1.0) }),
-        beside(OriginalTiming { p50_ms: 0.0, ..ORIGINAL }),
+        beside(Fp32Timing { p50_ms: 0.0, ..ORIGINAL }),
         Outcome::Measured(Measurement {
             slower_layers: vec![LayerTimes {
                 layer: "stem".to_owned(),
+                conversions: false,
                 shipped_ms: nan,
                 original_ms: 1.0,
             }],
             ..measurement(&board, 1.0)
         }),
-        beside(OriginalTiming { energy_mj: Some(nan), ..ORIGINAL }),
+        beside(Fp32Timing { energy_mj: Some(nan), ..ORIGINAL }),
+        Outcome::Measured(Measurement {
+            unquantized: Some(Fp32Timing { min_ms: 0.0, ..ORIGINAL }),
+            ..measurement(&board, 1.0)
+        }),
+        Outcome::Measured(Measurement {
+            slower_in_integers: vec![LayerTimes {
+                layer: "stem".to_owned(),
+                conversions: true,
+                shipped_ms: -1.0,
+                original_ms: 0.0,
+            }],
+            ..measurement(&board, 1.0)
+        }),
         Outcome::TrialTrained(trained(lease.attempt, 0.5)),
     ] {
         let lease = bench.lease(worker);

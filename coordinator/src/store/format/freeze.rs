@@ -2,11 +2,11 @@
 
 use edgesmith_common::spec::Budget;
 use edgesmith_common::{
-    ArtifactHash, ClassCount, Figures, LayerTimes, Measurement, Noise, OriginalTiming, Scope,
+    ArtifactHash, ClassCount, Figures, Fp32Timing, LayerTimes, Measurement, Noise, Scope,
     ScopedMetric, Split, StageReport, Target, TaskId, TrainedTrial, TrialNumber, Waiting,
 };
 
-use super::{FormatError, Frame, v1, v2, v3};
+use super::{FormatError, Frame, v1, v2, v3, v4};
 use crate::core::{AttemptEnding, Record, StudyState, TrialEnding};
 
 /// A record in the form in which it is written.
@@ -131,7 +131,7 @@ pub fn freeze(record: &Record) -> Result<Frame, FormatError> {
                 measure: measure_tasks(measure),
             })
         }
-        Record::Measured { study, task, measurement: of } => Frame::of(&v3::Measured {
+        Record::Measured { study, task, measurement: of } => Frame::of(&v4::Measured {
             study: study.to_string(),
             task: task.0,
             measurement: measurement(of),
@@ -139,6 +139,8 @@ pub fn freeze(record: &Record) -> Result<Frame, FormatError> {
             energy_mj: of.energy_mj,
             original: of.original.as_ref().map(original),
             slower_layers: of.slower_layers.iter().map(layer_times).collect(),
+            unquantized: of.unquantized.as_ref().map(original),
+            slower_in_integers: of.slower_in_integers.iter().map(layer_times).collect(),
         }),
         Record::TrialFinished { study, number, ending } => Frame::of(&v1::TrialFinished {
             study: study.to_string(),
@@ -304,14 +306,14 @@ fn noise(noise: &Noise) -> v2::Noise {
     v2::Noise { noisy, spread, waiting, timings }
 }
 
-fn original(timing: &OriginalTiming) -> v3::OriginalTiming {
-    let OriginalTiming { p50_ms, p95_ms, min_ms, noisy, energy_mj } = *timing;
+fn original(timing: &Fp32Timing) -> v3::OriginalTiming {
+    let Fp32Timing { p50_ms, p95_ms, min_ms, noisy, energy_mj } = *timing;
     v3::OriginalTiming { p50_ms, p95_ms, min_ms, noisy, energy_mj }
 }
 
-fn layer_times(times: &LayerTimes) -> v3::LayerTimes {
-    let LayerTimes { layer, shipped_ms, original_ms } = times.clone();
-    v3::LayerTimes { layer, shipped_ms, original_ms }
+fn layer_times(times: &LayerTimes) -> v4::LayerTimes {
+    let LayerTimes { layer, conversions, shipped_ms, original_ms } = times.clone();
+    v4::LayerTimes { layer, conversions, shipped_ms, original_ms }
 }
 
 /// Everything except what the record holds beside it.

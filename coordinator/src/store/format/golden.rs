@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use edgesmith_common::{
-    ArtifactHash, ClassCount, LayerTimes, Noise, OriginalTiming, StageReport, StudySpec, Target,
+    ArtifactHash, ClassCount, Fp32Timing, LayerTimes, Noise, StageReport, StudySpec, Target,
     Waiting,
 };
 use edgesmith_search_space::Choice;
@@ -93,11 +93,20 @@ fn measured_with_noise(all: &[(String, Record)]) -> Vec<(String, Record)> {
     let Record::Measured { measurement, .. } = &mut beside else { unreachable!() };
     measurement.energy_mj = Some(2.5);
     let (p50_ms, p95_ms, min_ms, energy_mj) = (4.0, 4.5, 3.5, Some(5.0));
-    measurement.original = Some(OriginalTiming { p50_ms, p95_ms, min_ms, noisy: true, energy_mj });
-    let (layer, shipped_ms, original_ms) = ("stem".to_owned(), 1.5, 1.25);
-    measurement.slower_layers = vec![LayerTimes { layer, shipped_ms, original_ms }];
+    measurement.original = Some(Fp32Timing { p50_ms, p95_ms, min_ms, noisy: true, energy_mj });
+    let slower = |layer: &str, conversions| {
+        let (layer, shipped_ms, original_ms) = (layer.to_owned(), 1.5, 1.25);
+        vec![LayerTimes { layer, conversions, shipped_ms, original_ms }]
+    };
+    measurement.slower_layers = slower("stem", false);
+    let mut unquantized = beside.clone();
+    let Record::Measured { measurement, .. } = &mut unquantized else { unreachable!() };
+    let timing = measurement.original.unwrap();
+    measurement.unquantized = Some(Fp32Timing { noisy: false, energy_mj: None, ..timing });
+    measurement.slower_in_integers = slower("norm", true);
     vec![
         ("measured:with-original".to_owned(), beside),
+        ("measured:with-unquantized".to_owned(), unquantized),
         ("measured:quiet".to_owned(), measured(quiet)),
         ("measured:noisy".to_owned(), measured(noisy)),
     ]
@@ -198,7 +207,8 @@ fn the_bytes_that_are_written_have_not_changed() {
     let frames: Vec<Frame> = meaning().iter().map(|record| freeze(record).unwrap()).collect();
     let kinds: Vec<(u32, u32)> = frames.iter().map(|f| (f.kind, f.version)).collect();
     let version = |kind| match kind {
-        8..=10 => 3,
+        10 => 4,
+        8..=9 => 3,
         0 | 7 | 14 | 15 | 17 | 19 | 22 => 2,
         _ => 1,
     };
@@ -231,6 +241,7 @@ fn the_bytes_of_layout_2_keep_their_meaning() {
         let from = [
             "state: ",
             "ending: ",
+            "unquantized: Some",
             "checkpoint: ",
             "teacher_weights: ",
             "stages: ",
@@ -275,7 +286,11 @@ fn the_bytes_of_layout_2_keep_their_meaning() {
         ("measured", "noise:None"),
         (
             "measured:with-original",
-            "noise:Some(Noise{noisy:false,spread:0.25,waiting:None,timings:1}),energy_mj:Some(2.5),original:Some(OriginalTiming{p50_ms:4.0,p95_ms:4.5,min_ms:3.5,noisy:true,energy_mj:Some(5.0)}),slower_layers:[LayerTimes{layer:\"stem\"",
+            "noise:Some(Noise{noisy:false,spread:0.25,waiting:None,timings:1}),energy_mj:Some(2.5),original:Some(Fp32Timing{p50_ms:4.0,p95_ms:4.5,min_ms:3.5,noisy:true,energy_mj:Some(5.0)}),slower_layers:[LayerTimes{layer:\"stem\"",
+        ),
+        (
+            "measured:with-unquantized",
+            "unquantized:Some(Fp32Timing{p50_ms:4.0,p95_ms:4.5,min_ms:3.5,noisy:false,energy_mj:None}),slower_in_integers:[LayerTimes{layer:\"norm\",conversions:true,",
         ),
         ("measured:quiet", "noise:Some(Noise{noisy:false,spread:0.25,waiting:None,timings:1})"),
         (

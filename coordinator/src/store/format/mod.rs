@@ -28,6 +28,7 @@ mod thaw;
 mod v1;
 mod v2;
 mod v3;
+mod v4;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

@@ -3,14 +3,14 @@
 
 use edgesmith_common::spec::Budget;
 use edgesmith_common::{
-    ArtifactHash, AttemptId, ClassCount, DataReport, DeviceInfo, EngineName, Figures, LayerTimes,
-    Measurement, Metric, Noise, OriginalTiming, RungReport, Scope, ScopedMetric, Split,
-    StageReport, StudySpec, Target, TaskId, TrainedTrial, TrialNumber, Waiting, WorkerId,
+    ArtifactHash, AttemptId, ClassCount, DataReport, DeviceInfo, EngineName, Figures, Fp32Timing,
+    LayerTimes, Measurement, Metric, Noise, RungReport, Scope, ScopedMetric, Split, StageReport,
+    StudySpec, Target, TaskId, TrainedTrial, TrialNumber, Waiting, WorkerId,
 };
 use edgesmith_search_space::Choice;
 
 use super::choices::RecordedChoices;
-use super::{FormatError, Frame, v1, v2, v3};
+use super::{FormatError, Frame, v1, v2, v3, v4};
 use crate::core::{AttemptEnding, Record, StagesKey, StudyState, TrialEnding};
 
 /// What is wrong with a record that can be decoded, in words.
@@ -88,7 +88,7 @@ pub fn thaw_v1(record: v1::Record, choices: &mut RecordedChoices) -> Result<Reco
         v1::Record::AttemptEnded(record) => thaw_attempt_ended(record.upcast()),
         v1::Record::TeacherTrained(record) => thaw_teacher(record.upcast()?.upcast()),
         v1::Record::TrialTrained(record) => thaw_trained(record.upcast()?.upcast()),
-        v1::Record::Measured(record) => thaw_measured(record.upcast().upcast()),
+        v1::Record::Measured(record) => thaw_measured(record.upcast().upcast().upcast()),
         v1::Record::TrialFinished(v1::TrialFinished { study, number, ending }) => {
             let (study, number) = (name(&study)?, TrialNumber(number));
             Ok(Record::TrialFinished { study, number, ending: trial_ending(ending) })
@@ -134,8 +134,9 @@ pub fn thaw(frame: &Frame, choices: &mut RecordedChoices) -> Result<Record, Form
         (15, 2) => thaw_rung(frame.read()?),
         (17, 2) => thaw_imported(frame.read()?, choices),
         (19, 2) => thaw_too_slow(frame.read()?, choices),
-        (10, 2) => thaw_measured(frame.read::<v2::Measured>()?.upcast()),
-        (10, 3) => thaw_measured(frame.read()?),
+        (10, 2) => thaw_measured(frame.read::<v2::Measured>()?.upcast().upcast()),
+        (10, 3) => thaw_measured(frame.read::<v3::Measured>()?.upcast()),
+        (10, 4) => thaw_measured(frame.read()?),
         (22, 2) => thaw_data_checked(frame.read()?),
         (kind, version) => return Err(FormatError::Kind { kind, version }),
     };
@@ -231,13 +232,18 @@ fn thaw_data_checked(record: v2::DataChecked) -> Result<Record, Problem> {
     Ok(Record::DataChecked { study: name(&study)?, report })
 }
 
-fn thaw_measured(record: v3::Measured) -> Result<Record, Problem> {
+fn thaw_measured(record: v4::Measured) -> Result<Record, Problem> {
     let (study, task) = (name(&record.study)?, TaskId(record.task));
-    let original = |v3::OriginalTiming { p50_ms, p95_ms, min_ms, noisy, energy_mj }| {
-        OriginalTiming { p50_ms, p95_ms, min_ms, noisy, energy_mj }
+    let original = |v3::OriginalTiming { p50_ms, p95_ms, min_ms, noisy, energy_mj }| Fp32Timing {
+        p50_ms,
+        p95_ms,
+        min_ms,
+        noisy,
+        energy_mj,
     };
-    let layer = |v3::LayerTimes { layer, shipped_ms, original_ms }| LayerTimes {
+    let layer = |v4::LayerTimes { layer, conversions, shipped_ms, original_ms }| LayerTimes {
         layer,
+        conversions,
         shipped_ms,
         original_ms,
     };
@@ -245,6 +251,8 @@ fn thaw_measured(record: v3::Measured) -> Result<Record, Problem> {
         slower_layers: record.slower_layers.into_iter().map(layer).collect(),
         energy_mj: record.energy_mj,
         original: record.original.map(original),
+        unquantized: record.unquantized.map(original),
+        slower_in_integers: record.slower_in_integers.into_iter().map(layer).collect(),
         ..measurement(record.measurement, record.noise)?
     };
     Ok(Record::Measured { study, task, measurement })
@@ -375,5 +383,7 @@ pub fn measurement(
         energy_mj: None,
         original: None,
         slower_layers: Vec::new(),
+        unquantized: None,
+        slower_in_integers: Vec::new(),
     })
 }

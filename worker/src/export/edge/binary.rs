@@ -23,4 +23,8 @@ impl Lower for Binary {
     fn integer(&self, _: &Site<'_>) -> Result<Integer, LowerError> {
         Ok(Integer::None)
     }
+
+    fn has_integers(&self) -> bool {
+        false
+    }
 }

@@ -24,4 +24,8 @@ impl Lower for LayerNormalization {
     fn integer(&self, _: &Site<'_>) -> Result<Integer, LowerError> {
         Ok(Integer::None)
     }
+
+    fn has_integers(&self) -> bool {
+        false
+    }
 }

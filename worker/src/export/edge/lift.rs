@@ -31,6 +31,9 @@ const FRACTION: f64 = (1u64 << 20) as f64;
 /// The same number, of other bytes.
 const SAME: Map = Map { function: Function::Scale { factor: 1.0, offset: 0.0 } };
 
+/// What follows the name of a layer in that of what it computes before its clip.
+pub const UNCLIPPED: &str = ".unclipped";
+
 /// A model as a graph.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lifted {
@@ -100,10 +103,30 @@ pub enum LiftError {
 /// If the engine does not accept the model, or the model computes something that the graph cannot
 /// say.
 pub fn lift(model: &edge::Model) -> Result<Lifted, LiftError> {
+    lift_with_values(model).map(|(lifted, _)| lifted)
+}
+
+/// As [`lift`], with the place of the layer of the model that each node of the graph is part of.
+///
+/// # Errors
+/// See [`lift`].
+pub fn lift_with_places(model: &edge::Model) -> Result<(Lifted, Vec<usize>), LiftError> {
+    let (lifted, values) = lift_with_values(model)?;
+    // Values of the graph are in the order of the layers that compute them.
+    let place = |value: ValueId| values.iter().position(|last| last.index() >= value.index());
+    let nodes = lifted.graph.nodes();
+    let places = nodes.map(|(_, node)| place(node.output).expect("each was made of a layer"));
+    let places = places.collect();
+    Ok((lifted, places))
+}
+
+/// As [`lift`], with the value of the graph that each layer of the model computes. What else is
+/// computed for it comes right before in the graph.
+fn lift_with_values(model: &edge::Model) -> Result<(Lifted, Vec<ValueId>), LiftError> {
     model.validate()?;
     let mut lifting = Lifting::new(model)?;
     model.nodes.iter().try_for_each(|node| lifting.add(node))?;
-    let Lifting { builder, weights, values, affines, scales, .. } = lifting;
+    let Lifting { builder, weights, mut values, affines, scales, .. } = lifting;
     let outputs: Vec<ValueId> =
         model.outputs.iter().map(|output| values[output.value.0 as usize]).collect();
     let graph = builder.finish(&outputs)?;
@@ -114,7 +137,8 @@ pub fn lift(model: &edge::Model) -> Result<Lifted, LiftError> {
         quantization
     });
     let interface = interface(model, &graph);
-    Ok(Lifted { graph, weights, quantization, interface })
+    let values = values.split_off(model.inputs.len());
+    Ok((Lifted { graph, weights, quantization, interface }, values))
 }
 
 /// The value that a value is, before it was converted.
@@ -549,7 +573,7 @@ impl Lifting {
         let value = match clip {
             None => self.builder.node(name, op, inputs, parameters, place())?,
             Some(clip) => {
-                let whole = format!("{name}.unclipped");
+                let whole = format!("{name}{UNCLIPPED}");
                 let value = self.builder.node(whole, op, inputs, parameters, place())?;
                 self.builder.node(name, clip, &[value], &[], place())?
             }

@@ -11,18 +11,20 @@ mod coarse;
 mod error;
 mod interface;
 mod lift;
+mod unquantized;
 
 use edgesmith_compress::Coarse;
 use edgesmith_data::Normalization;
 use edgesmith_edge_runtime as edge;
 use edgesmith_graph::{
-    self as graph, Affine, Clip, Graph, Node, Op, Quantization, ValueId, Weights,
+    self as graph, Affine, Clip, Graph, Node, NodeId, Op, Quantization, ValueId, Weights,
 };
 
 pub use coarse::lower_coarse;
 pub use error::LowerError;
 pub use interface::{InputForm, Interface, OutputForm};
-pub use lift::{LiftError, Lifted, lift};
+pub use lift::{LiftError, Lifted, UNCLIPPED, lift, lift_with_places};
+pub use unquantized::{Unquantized, UnquantizedError, unquantized};
 
 /// What an operation becomes in the engine.
 trait Lower {
@@ -31,6 +33,11 @@ trait Lower {
 
     /// The layer in integers. The values that it reads are bytes.
     fn integer(&self, site: &Site<'_>) -> Result<Integer, LowerError>;
+
+    /// Whether there are any networks in which it has a form in integers.
+    fn has_integers(&self) -> bool {
+        true
+    }
 }
 
 /// What an operation becomes in integers.
@@ -61,6 +68,14 @@ macro_rules! layers {
         fn integer_layer(site: &Site<'_>) -> Result<Integer, LowerError> {
             match &site.node.op {
                 $(Op::$operation(op) => op.integer(site),)+
+            }
+        }
+
+        /// Whether the engine computes an operation in integers, where what it reads and writes has
+        /// scales.
+        pub fn has_integer_form(op: &Op) -> bool {
+            match op {
+                $(Op::$operation(op) => op.has_integers(),)+
             }
         }
     };
@@ -237,14 +252,9 @@ fn lower_with(
         lowering.input(id, form)?;
     }
     graph.inputs().for_each(|id| lowering.round(id));
-    let mut clips = graph.absorbed_clips();
-    for (id, node) in graph.nodes() {
-        // Not behind a batch normalisation, which is a layer of its own here.
-        clips[id.index()].take_if(|(clip, _)| graph.node(*clip).inputs[0] != node.output);
-    }
-    let merged = |id| clips.iter().flatten().any(|(clip, _)| *clip == id);
-    for (id, node) in graph.nodes().filter(|(id, _)| !merged(*id)) {
-        let (output, clip) = match clips[id.index()] {
+    for (id, clip) in layers(graph) {
+        let node = graph.node(id);
+        let (output, clip) = match clip {
             Some((last, clip)) => (graph.node(last).output, Some(clip)),
             None => (node.output, None),
         };
@@ -268,6 +278,20 @@ fn lower_with(
         .iter()
         .map(|forms| Held { fp32: forms.float.is_some(), bytes: forms.bytes.is_some() });
     Ok(Lowered { model, has_real_nodes, held: held.collect() })
+}
+
+/// The nodes of a graph that become layers, in order, with the clip that becomes a part of each. In
+/// fp32, each is one layer of the model.
+pub(crate) fn layers(graph: &Graph) -> Vec<(NodeId, Option<(NodeId, Clip)>)> {
+    let mut clips = graph.absorbed_clips();
+    for (id, node) in graph.nodes() {
+        // Not behind a batch normalisation, which is a layer of its own here.
+        clips[id.index()].take_if(|(clip, _)| graph.node(*clip).inputs[0] != node.output);
+    }
+    let mut merged = vec![false; graph.nodes().len()];
+    clips.iter().flatten().for_each(|(clip, _)| merged[clip.index()] = true);
+    let all = graph.nodes().filter(|(id, _)| !merged[id.index()]);
+    all.map(|(id, _)| (id, clips[id.index()])).collect()
 }
 
 /// Size and normalisation of the image, for the edge runtime.

@@ -26,6 +26,10 @@ impl Lower for Reduce {
         let requantize = edge::Requantization::from_real(factor);
         Ok(Integer::Layer(edge::IntReduce { reduce: reduction(self), requantize }.into()))
     }
+
+    fn has_integers(&self) -> bool {
+        matches!(self.function, ReduceFunction::Mean | ReduceFunction::Sum)
+    }
 }
 
 fn reduction(reduce: &Reduce) -> edge::Reduce {

@@ -13,4 +13,8 @@ impl Lower for Select {
     fn integer(&self, _: &Site<'_>) -> Result<Integer, LowerError> {
         Ok(Integer::None)
     }
+
+    fn has_integers(&self) -> bool {
+        false
+    }
 }

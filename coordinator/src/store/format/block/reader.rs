@@ -1,7 +1,7 @@
 //! Reads a block. How it looks is described in the module above.
 
 use edgesmith_common::{
-    ArtifactHash, AttemptId, ClassCount, Figures, Measurement, Noise, OriginalTiming, RungReport,
+    ArtifactHash, AttemptId, ClassCount, Figures, Fp32Timing, Measurement, Noise, RungReport,
     StageReport, StudyName, Target, TaskId, TrainedTrial, TrialNumber, Waiting, WorkerId,
 };
 
@@ -241,7 +241,7 @@ impl Reader<'_> {
             let (p50_ms, p95_ms, min_ms) =
                 (self.from.float()?, self.from.float()?, self.from.float()?);
             let (noisy, energy_mj) = (self.flag()?, self.optional()?);
-            of.original = Some(OriginalTiming { p50_ms, p95_ms, min_ms, noisy, energy_mj });
+            of.original = Some(Fp32Timing { p50_ms, p95_ms, min_ms, noisy, energy_mj });
         }
         Some(of)
     }

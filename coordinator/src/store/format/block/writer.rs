@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use edgesmith_common::{
-    AttemptId, ClassCount, FigureNames, Figures, Measurement, Noise, OriginalTiming, RungReport,
+    AttemptId, ClassCount, FigureNames, Figures, Fp32Timing, Measurement, Noise, RungReport,
     StageReport, StudyName, Target, TaskId, TrainedTrial, TrialNumber, Waiting,
 };
 use serde::Serialize;
@@ -102,7 +102,9 @@ impl Writer {
                 self.trained(study, *number, trained, *stages, measure)?;
             }
             Record::Measured { study, task, measurement }
-                if measurement.slower_layers.is_empty() =>
+                if measurement.slower_layers.is_empty()
+                    && measurement.unquantized.is_none()
+                    && measurement.slower_in_integers.is_empty() =>
             {
                 self.measured(study, *task, measurement)?;
             }
@@ -256,7 +258,7 @@ impl Writer {
         }
         put_optional(bytes, of.energy_mj);
         bytes.push(u8::from(of.original.is_some()));
-        if let Some(OriginalTiming { p50_ms, p95_ms, min_ms, noisy, energy_mj }) = of.original {
+        if let Some(Fp32Timing { p50_ms, p95_ms, min_ms, noisy, energy_mj }) = of.original {
             [p50_ms, p95_ms, min_ms].iter().for_each(|ms| put_float(bytes, *ms));
             bytes.push(u8::from(noisy));
             put_optional(bytes, energy_mj);
