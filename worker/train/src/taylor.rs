@@ -440,8 +440,9 @@ mod tests {
                         logits((&graph, &moved), image, none)
                     };
                     let norm = slopes(&at(1.0), label).iter().map(|s| s * s).sum::<f64>().sqrt();
-                    let [up, down] = [1.0 + 1.0 / 1024.0, 1.0 - 1.0 / 1024.0].map(at);
-                    (cross_entropy(&up, label) - cross_entropy(&down, label)) * 512.0 / norm
+                    let step = 1.0 / 16384.0;
+                    let [up, down] = [1.0 + step, 1.0 - step].map(at);
+                    (cross_entropy(&up, label) - cross_entropy(&down, label)) * 8192.0 / norm
                 };
                 let expected = (0..3).map(|place| slope(place).powi(2)).sum::<f64>() / 3.0;
                 let error = (effect - expected).abs();

@@ -53,8 +53,8 @@ fn macs(figures: &Figures) -> f64 {
 
 #[test]
 fn channels_of_the_whole_network_compete_by_any_importance() {
-    // The output ranks blocks.
-    let channels = |one: &&Importance| **one != Importance::Output;
+    // The output ranks blocks, and lamp ranks single weights.
+    let channels = |one: &&Importance| !matches!(one, Importance::Output | Importance::Lamp);
     for importance in Importance::ALL.iter().filter(channels) {
         let settings = format!("of = \"macs\"\nshare = 0.5\nimportance = \"{importance}\"");
         let text = study(&(step("prune", &settings) + &step("fine-tune", "epochs = 2")));
@@ -389,6 +389,38 @@ fn zeros_of_model(trained: &TrainedTrial, context: &AttemptContext) -> Vec<Vec<b
 
 fn count(zeros: &[Vec<bool>]) -> usize {
     zeros.iter().flatten().filter(|zero| **zero).count()
+}
+
+/// No layer loses nearly all of its weights by lamp, and what goes follows from the criterion.
+#[test]
+fn single_weights_compete_by_any_importance_that_ranks_them() {
+    let context = AttemptContext::offline(Vec::new());
+    let mut gone = BTreeSet::new();
+    for importance in ["l1", "lamp", "taylor", "random"] {
+        let settings = format!(
+            "granularity = \"weights\"\nof = \"parameters\"\nshare = 0.8\n\
+             importance = \"{importance}\"\nrounds = 2"
+        );
+        let text = study(&step("prune", &settings));
+        let trained = run(&text, &context).unwrap_or_else(|e| panic!("{importance}: {e:?}"));
+        let zeros = zeros_of_model(&trained, &context);
+        let all: usize = zeros.iter().map(Vec::len).sum();
+        assert_eq!(count(&zeros), (all as f64 * 0.8).round() as usize, "{importance}");
+        assert_eq!(run(&text, &context).unwrap().model, trained.model, "{importance}");
+        if importance == "lamp" {
+            assert!(zeros.iter().all(|layer| layer.contains(&false)));
+        }
+        gone.insert(zeros);
+    }
+    assert_eq!(gone.len(), 4);
+    let two = |importance: &str| {
+        let settings = format!("granularity = \"2:4\"\nimportance = \"{importance}\"");
+        let trained = run(&study(&step("prune", &settings)), &context).unwrap();
+        zeros_of_model(&trained, &context)
+    };
+    let (by_size, by_effect) = (two("l1"), two("taylor"));
+    assert_eq!(count(&by_size), count(&by_effect));
+    assert_ne!(by_size, by_effect);
 }
 
 #[test]

@@ -31,7 +31,9 @@ fn blocks() -> Vec<(String, Vec<Record>)> {
 /// Trials of two studies that run at once, and then a record of each variant.
 fn together(all: &[(String, Vec<Record>)]) -> Vec<Record> {
     let mut records = Vec::new();
-    let variants: Vec<&Record> = all.iter().flat_map(|(_, records)| records).collect();
+    // Blocks without this one exist.
+    let variants = all.iter().filter(|(name, _)| name != "measured:with-unquantized");
+    let variants: Vec<&Record> = variants.flat_map(|(_, records)| records).collect();
     let trained = variants.iter().find_map(|record| match record {
         Record::TrialTrained { trained, measure, .. } if !trained.stages.is_empty() => {
             Some((trained.clone(), measure.clone()))
