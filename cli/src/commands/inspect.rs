@@ -11,7 +11,6 @@ use edgesmith_edge_runtime::{
     Array, Input, Model, Normalization, Session, StoredTensor, Target, TestResult,
 };
 use edgesmith_graph::{Graph, Node, Op, Operation as _, Role};
-use edgesmith_worker::export::UNCLIPPED;
 use serde::Serialize;
 use serde_json::json;
 
@@ -100,7 +99,7 @@ impl Inspection {
                 operation.push_str(&words(graph, graph.node(clip)));
             }
             layers.push(Layer {
-                name: graph.value(node.output).name.trim_end_matches(UNCLIPPED).to_owned(),
+                name: graph.value(node.output).name.to_string(),
                 operation,
                 output: graph.shape(node.output).to_string(),
                 macs: graph.macs(node),

@@ -5,7 +5,7 @@ use std::fmt;
 use edgesmith_edge_runtime::{Element, Layer, Model};
 use edgesmith_graph::{Graph, Node, NodeId, Operation as _, Role};
 use edgesmith_search_space::layer_names;
-use edgesmith_worker::export::{UNCLIPPED, has_integer_form, lift_with_places};
+use edgesmith_worker::export::{has_integer_form, lift_with_places};
 
 /// What a layer computes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,10 +101,7 @@ impl fmt::Display for Why {
 /// made of, as far as its layers are known there; else with its own name.
 pub fn named(lifted: &Graph, network: &Graph) -> Vec<(NodeId, String)> {
     let (ours, theirs) = (layers(lifted), layers(network));
-    let own = |id: &NodeId| {
-        let name = &lifted.value(lifted.node(*id).output).name;
-        name.trim_end_matches(UNCLIPPED).to_owned()
-    };
+    let own = |id: &NodeId| lifted.value(lifted.node(*id).output).name.to_string();
     if kinds(lifted, &ours) == kinds(network, &theirs) {
         let name = |id: &NodeId| network.value(network.node(*id).output).name.to_string();
         return ours.iter().copied().zip(theirs.iter().map(name)).collect();
@@ -215,6 +212,6 @@ mod tests {
         };
         assert_eq!(names(&network(false)), ["shares", "first", "second"]);
         // Where others were left out, those without weights have numbers.
-        assert_eq!(names(&network(true)), ["node0", "node2", "y"]);
+        assert_eq!(names(&network(true)), ["node0.unclipped", "node2", "y"]);
     }
 }

@@ -16,9 +16,9 @@ use edgesmith_onnx::Imported;
 use crate::evaluate::{RunError, quantize};
 
 pub use edge::{
-    Held, InputForm, Interface, LiftError, Lifted, LowerError, Lowered, OutputForm, UNCLIPPED,
-    Unquantized, UnquantizedError, has_integer_form, lift, lift_with_places, lower, lower_as,
-    lower_coarse, lower_integers, lower_partly, unquantized,
+    Held, InputForm, Interface, LiftError, Lifted, LowerError, Lowered, OutputForm, Unquantized,
+    UnquantizedError, has_integer_form, lift, lift_with_places, lower, lower_as, lower_coarse,
+    lower_integers, lower_partly, unquantized,
 };
 pub(crate) use edge::{input_spec, layers};
 

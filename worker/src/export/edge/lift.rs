@@ -32,7 +32,7 @@ const FRACTION: f64 = (1u64 << 20) as f64;
 const SAME: Map = Map { function: Function::Scale { factor: 1.0, offset: 0.0 } };
 
 /// What follows the name of a layer in that of what it computes before its clip.
-pub const UNCLIPPED: &str = ".unclipped";
+const UNCLIPPED: &str = ".unclipped";
 
 /// A model as a graph.
 #[derive(Debug, Clone, PartialEq)]

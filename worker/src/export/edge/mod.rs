@@ -23,7 +23,7 @@ use edgesmith_graph::{
 pub use coarse::lower_coarse;
 pub use error::LowerError;
 pub use interface::{InputForm, Interface, OutputForm};
-pub use lift::{LiftError, Lifted, UNCLIPPED, lift, lift_with_places};
+pub use lift::{LiftError, Lifted, lift, lift_with_places};
 pub use unquantized::{Unquantized, UnquantizedError, unquantized};
 
 /// What an operation becomes in the engine.

@@ -4,7 +4,7 @@
 
 use edgesmith_edge_runtime as edge;
 
-use super::lift::{LiftError, UNCLIPPED, lift_with_places};
+use super::lift::{LiftError, lift_with_places};
 use super::{LowerError, layers, lower_as};
 
 /// The network of a model in fp32.
@@ -43,8 +43,7 @@ pub fn unquantized(model: &edge::Model) -> Result<Unquantized, UnquantizedError>
     let mut places = Vec::with_capacity(whole.nodes.len());
     for (id, _) in layers(graph) {
         let place = of_nodes[id.index()];
-        let name = &graph.value(graph.node(id).output).name;
-        names[place] = name.trim_end_matches(UNCLIPPED).to_owned();
+        names[place] = graph.value(graph.node(id).output).name.to_string();
         places.push(place);
     }
     Ok(without_copies(whole, places, names))
