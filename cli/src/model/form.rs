@@ -212,6 +212,6 @@ mod tests {
         };
         assert_eq!(names(&network(false)), ["shares", "first", "second"]);
         // Where others were left out, those without weights have numbers.
-        assert_eq!(names(&network(true)), ["node0.unclipped", "node2", "y"]);
+        assert_eq!(names(&network(true)), ["node0", "node2", "y"]);
     }
 }
