@@ -90,8 +90,8 @@ fn step(rng: &mut ChaCha8Rng) -> StepSpace {
     }
 }
 
-/// A space of two stages, of which one may be absent, with random steps that are allowed, and whether several of
-/// these distil.
+/// A space of two stages, of which one may be absent, with random steps that are allowed, and
+/// whether several of these distil.
 fn space(rng: &mut ChaCha8Rng) -> (StagedSpace, bool) {
     let stage = |depth: &[u32]| StageSpace {
         depth: depth.to_vec(),

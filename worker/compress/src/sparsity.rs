@@ -75,19 +75,18 @@ impl WeightScores {
         scores
     }
 
-    /// What another criterion says of each number, by the parameter's name.
+    /// What another criterion says of each number, by the parameter's name. Weights that are 0 go
+    /// first, whatever it says of others that do nothing.
     ///
     /// # Panics
     /// If `weights` do not fit `graph`, or `scores` lack one of the weights that are masked.
     pub fn of(graph: &Graph, weights: &Weights, scores: &BTreeMap<String, Vec<f64>>) -> Self {
         let layer = |(name, _): (&str, NodeId)| {
-            let (shape, scores) = (weights.arrays[name].shape.clone(), scores[name].clone());
-            assert_eq!(
-                scores.len(),
-                shape.iter().product::<usize>(),
-                "{name} has a score for each number"
-            );
-            Layer { name: name.to_owned(), shape, scores }
+            let (Array { shape, data }, scores) = (&weights.arrays[name], &scores[name]);
+            assert_eq!(scores.len(), data.len(), "{name} has a score for each number");
+            let score = |(weight, score): (&f32, &f64)| zeros_first(*weight != 0.0, *score);
+            let scores = data.iter().zip(scores).map(score).collect();
+            Layer { name: name.to_owned(), shape: shape.clone(), scores }
         };
         Self { layers: names(graph).into_iter().map(layer).collect() }
     }
@@ -99,8 +98,7 @@ impl WeightScores {
     pub fn random(graph: &Graph, weights: &Weights, mut draw: impl FnMut() -> f64) -> Self {
         let mut scores = Self::magnitudes(graph, weights);
         for score in scores.layers.iter_mut().flat_map(|layer| &mut layer.scores) {
-            let drawn = draw();
-            *score = if *score > 0.0 { f64::MIN_POSITIVE + drawn.abs() } else { 0.0 };
+            *score = zeros_first(*score > 0.0, draw());
         }
         scores
     }
@@ -214,6 +212,11 @@ fn names(graph: &Graph) -> Vec<(&str, NodeId)> {
         is_new.then_some((&*parameter.name, id))
     };
     graph.nodes().filter_map(weight).collect()
+}
+
+/// A score that is above that of weights which are 0, also if it is 0 itself.
+fn zeros_first(is_other: bool, score: f64) -> f64 {
+    if is_other { f64::MIN_POSITIVE + score.abs() } else { 0.0 }
 }
 
 /// For each score whether its weight stays if this share of all goes: `round(count * removed)`, the
@@ -395,7 +398,13 @@ mod tests {
         // Scores by name.
         let by_name: BTreeMap<String, Vec<f64>> =
             random.layers.iter().map(|layer| (layer.name.clone(), layer.scores.clone())).collect();
-        assert_eq!(WeightScores::of(&graph, &weights, &by_name), random);
+        let same = WeightScores::of(&graph, &weights, &by_name);
+        assert_eq!(Masks::least_globally(&same, 0.8), more);
+        // What goes already goes first, also if another criterion sees no use in others.
+        let none: BTreeMap<String, Vec<f64>> =
+            by_name.into_iter().map(|(name, scores)| (name, vec![0.0; scores.len()])).collect();
+        let useless = WeightScores::of(&graph, &weights, &none);
+        assert_eq!(Masks::least_globally(&useless, 0.5), half);
     }
 
     #[test]

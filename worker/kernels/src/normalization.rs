@@ -83,7 +83,7 @@ pub fn normalize(
 /// of steps to the value. It is the given one where the gain is 0.
 fn in_steps(shift: f32, mean: f32, gain: f32, step: f32) -> f32 {
     let (added, step) = (shift - mean * gain, step * gain.abs());
-    if step > 0.0 { shift + ((added / step).round() * step - added) } else { shift }
+    if step >= f32::MIN_POSITIVE { shift + ((added / step).round() * step - added) } else { shift }
 }
 
 /// The gradients with respect to scale and shift. Takes the normalised values that [`normalize`]
@@ -290,7 +290,8 @@ mod tests {
             let values = noise(2 * count, seed);
             let (gamma, beta) = ([1.3f32, -0.6], [0.2f32, 0.4]);
             let mut normalized = values.clone();
-            let result = normalize(&mut normalized, [&gamma, &beta], None, 1e-5, bounds, &Threads::one());
+            let (affine, one) = ([&gamma[..], &beta], Threads::one());
+            let result = normalize(&mut normalized, affine, None, 1e-5, bounds, &one);
             let weights = noise(2 * count, seed ^ 3);
             let mut gradient = weights.clone();
             let factors = [&gamma[..], &beta, &result.inverse];

@@ -474,7 +474,10 @@ impl Output for Report {
 }
 
 fn in_json(layers: &[InFp32]) -> Vec<Value> {
-    let layer = |InFp32 { layer, operation, why }: &InFp32| json!({ "layer": layer, "operation": operation, "fp32_because": why.name() });
+    let layer = |InFp32 { layer, operation, why }: &InFp32| {
+        let why = why.name();
+        json!({ "layer": layer, "operation": operation, "fp32_because": why })
+    };
     layers.iter().map(layer).collect()
 }
 

@@ -65,10 +65,12 @@ pub(super) fn round_bias(bias: Tensor<1>, steps: Tensor<1>) -> Tensor<1> {
 }
 
 /// What a normalisation with such a gain adds to sums in steps, rounded to the steps that they have
-/// after it. No tensor has a gradient.
+/// after it. It stays as it is where the gain is 0. No tensor has a gradient.
 pub(super) fn in_whole_steps(added: Tensor<1>, gain: Tensor<1>, steps: Tensor<1>) -> Tensor<1> {
-    let steps = (gain.abs() * steps).clamp_min(f32::MIN_POSITIVE);
-    (added / steps.clone()).round() * steps
+    let steps = gain.abs() * steps;
+    let none = steps.clone().lower_elem(f32::MIN_POSITIVE);
+    let rounded = (added.clone() / steps.clone().clamp_min(f32::MIN_POSITIVE)).round() * steps;
+    rounded.mask_where(none, added)
 }
 
 /// A tensor without its gradient.
@@ -164,6 +166,16 @@ mod tests {
         let scales = Tensor::<1>::from_data(scales, &Device::flex());
         let output = round(levels, 1.0, &Threads::one(), value, scales);
         assert_eq!(output.into_data().try_into_vec::<f32>().unwrap(), with);
+    }
+
+    #[test]
+    fn what_is_added_is_whole_steps_unless_nothing_is_multiplied() {
+        let of = |numbers: [f32; 3]| Tensor::<1>::from_data(numbers, &Device::flex());
+        let (added, gain) = (of([0.26, -4.5, 4.5]), of([-0.5, 2.0, 0.0]));
+        let whole = in_whole_steps(added, gain, of([0.2, 0.5, 0.1]));
+        let whole = whole.into_data().try_into_vec::<f32>().unwrap();
+        assert!((whole[0] - 0.3).abs() < 1e-6 && (whole[1] + 5.0).abs() < 1e-6, "{whole:?}");
+        assert_eq!(whole[2], 4.5);
     }
 
     #[test]
