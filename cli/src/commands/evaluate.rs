@@ -49,7 +49,7 @@ pub struct DataArgs {
     /// The data of this study of a coordinator
     #[arg(long, value_name = "STUDY")]
     pub study: Option<String>,
-    /// File whose data are used: a study file, or one with nothing but a [data] table
+    /// File whose data are used: a study file, or one that has only the data table
     #[arg(long, value_name = "DATA.toml")]
     pub data: Option<PathBuf>,
 }

@@ -33,7 +33,7 @@ pub struct Args {
     /// a study as STUDY/teacher
     #[arg(value_name = "MODEL")]
     pub model: ModelName,
-    /// File whose data are used: a study file, or one with nothing but a [data] table
+    /// File whose data are used: a study file, or one that has only the data table
     #[arg(long, value_name = "DATA.toml")]
     pub data: PathBuf,
     /// Validation images that the network is compared on, at most
