@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn what_is_added_is_whole_steps_unless_nothing_is_multiplied() {
         let of = |numbers: [f32; 3]| Tensor::<1>::from_data(numbers, &Device::flex());
-        let (added, gain) = (of([0.26, -4.5, 4.5]), of([-0.5, 2.0, 0.0]));
+        let (added, gain) = (of([0.26, -4.6, 4.5]), of([-0.5, 2.0, 0.0]));
         let whole = in_whole_steps(added, gain, of([0.2, 0.5, 0.1]));
         let whole = whole.into_data().try_into_vec::<f32>().unwrap();
         assert!((whole[0] - 0.3).abs() < 1e-6 && (whole[1] + 5.0).abs() < 1e-6, "{whole:?}");
