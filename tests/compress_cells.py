@@ -258,7 +258,7 @@ def accuracy(figures) -> str:
 
 def others(figures) -> str:
     """On how many images the class is another than that of the network as it came."""
-    return str(figures["others"]) if "others" in figures else "not compared"
+    return str(figures["others"]) if "others" in figures else "–"
 
 
 def kilobytes(figures) -> str:
