@@ -70,8 +70,6 @@ METHODS = {
     "… `taylor`, half of each layer, trained": [half("taylor", "layer"), TUNE],
     "… `taylor`, half of the bytes, trained": [half("taylor", "bytes"), TUNE],
     "… `taylor`, in 3 rounds, trained": [half("taylor", rounds=3), TUNE],
-    "… `taylor`, in 3 rounds, rewound in rate":
-        [half("taylor", rounds=3) | {"rewind": "rate"}],
     "… `l1` after `shrink = \"filters\"`, trained": [TUNE | {"shrink": "filters"}, half("l1"), TUNE],
     "… `taylor`, distilled: answers": [DISTIL, half("taylor"), TUNE],
     "… `taylor`, distilled: values": [DISTIL | {"answers": "values"}, half("taylor"), TUNE],
@@ -84,9 +82,6 @@ METHODS = {
         [{"pass": "prune", "granularity": "blocks", "share": 0.25}, TUNE],
     "80 % of single weights, trained": [WEIGHTS, TUNE],
     "80 % of single weights by `lamp`, trained": [WEIGHTS | {"importance": "lamp"}, TUNE],
-    "80 % of single weights by `lamp`, in 3 rounds, trained":
-        [WEIGHTS | {"importance": "lamp", "rounds": 3}, TUNE],
-    "80 % of single weights by `taylor`, trained": [WEIGHTS | {"importance": "taylor"}, TUNE],
     "80 % of the single weights of each layer, trained": [WEIGHTS | {"of": "layer"}, TUNE],
     "2:4, trained": [{"pass": "prune", "granularity": "2:4"}, TUNE],
     "16 clusters": [{"pass": "cluster"}],
