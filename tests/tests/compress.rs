@@ -131,7 +131,8 @@ fn other_bits_say_what_computes_them() {
     let inspected = run(at, &["inspect", "wide.edge"]).ok();
     assert!(inspected.contains("by reference: fp32, with values rounded to levels"), "{inspected}");
     run(at, &["measure", "wide.edge"]).fails(2, &["wide.edge has no latency", "by reference"]);
-    // Where only some recipes give a network without a latency, the best one is timed if it has one.
+    // Where only some recipes give a network without a latency, the best one is timed if it has
+    // one.
     let choice = "affine_weights = [true, false]";
     let line = ["--recipe", "bits.toml", "--name", "either", "--trials", "2", "--format", "json"];
     std::fs::write(at.join("bits.toml"), BITS.replace("BITS", choice)).unwrap();

@@ -341,8 +341,8 @@ pub fn because_of(layers: &[LayerTimes]) -> String {
     if layers.is_empty() { String::new() } else { format!(", because of {}", layers.join(", ")) }
 }
 
-/// The timing of `what` beside that of the trial that is made of it. `slower`: what is slower there,
-/// if anything is, with its layers.
+/// The timing of `what` beside that of the trial that is made of it. `slower`: what is slower
+/// there, if anything is, with its layers.
 fn describe_fp32(
     what: &str,
     of: &Fp32Timing,

@@ -91,8 +91,8 @@ impl DataFile {
     }
 }
 
-/// The line of a field in a file, such as `teacher.others[0].logits`, or of the innermost table that
-/// should have it; `None` if the file has neither.
+/// The line of a field in a file, such as `teacher.others[0].logits`, or of the innermost table
+/// that should have it; `None` if the file has neither.
 pub fn line_of(text: &str, field: &str) -> Option<usize> {
     let (root, _) = DeTable::parse_recoverable(text);
     let (mut inside, mut place) = (DeValue::Table(root.into_inner()), None);

@@ -467,7 +467,8 @@ pub fn layer_names(graph: &Graph) -> impl Iterator<Item = &str> {
     weighted.map(|(_, node)| &*graph.value(node.output).name)
 }
 
-/// The names are whole, so that they can be copied; those that begin with what was given come first.
+/// The names are whole, so that they can be copied; those that begin with what was given come
+/// first.
 fn unknown_layer(graph: &Graph, name: &str) -> String {
     const MANY: usize = 12;
     const LETTERS: usize = 1000;

@@ -91,8 +91,8 @@ pub struct Pruning {
     /// In how many rounds, at least 1. The shares after each follow the cubic schedule of
     /// Zhu & Gupta (2017).
     pub rounds: u32,
-    /// Epochs of training after each round but the last, or with `rewind` after each. A round before
-    /// anything is gone has none.
+    /// Epochs of training after each round but the last, or with `rewind` after each. A round
+    /// before anything is gone has none.
     pub epochs: u32,
     /// The numbers of channels that stay are rounded up to multiples of this. It does not matter
     /// for single weights and blocks.
@@ -287,8 +287,8 @@ impl Recipe {
 
     /// All steps, and whether each does something to this network, unpruned. With few channels,
     /// small shares round to none. What a pruning does after channels of the whole network have
-    /// competed is not known, so it counts as something. A pruning to a budget that the network keeps
-    /// already counts, because it says so.
+    /// competed is not known, so it counts as something. A pruning to a budget that the network
+    /// keeps already counts, because it says so.
     pub fn steps_on(&self, graph: &Graph) -> Vec<(&Step, bool)> {
         let (mut steps, mut graph) = (Vec::with_capacity(self.steps.len()), graph.clone());
         let mut estimated = false;

@@ -267,8 +267,8 @@ mod tests {
                 let was = means(&old, node.output.index(), channels);
                 let is = means(&new, node.output.index(), channels);
                 for (was, is) in was.iter().zip(is) {
-                    // Added to the sum or to the bias of a layer, the correction differs in the last
-                    // bit, and a value in the middle of two levels may become the other one.
+                    // Added to the sum or to the bias of a layer, the correction differs in the
+                    // last bit, and a value in the middle of two levels may become the other one.
                     prop_assert!((was - is).abs() < 2e-2 * was.abs().max(1.0), "{was} {is}");
                 }
             }

@@ -46,7 +46,8 @@ type Statistics = Vec<(f64, f64)>;
 /// Batch normalisation behind each convolution and linear layer of a folded network whose weight
 /// has a scale for each channel, which has a bias, and whose output is one of integers. It begins
 /// with the mean and the variance that the layer's output has, in real numbers, over examples:
-/// `each` hands over the numbers of the only input in each of them. `None` if no layer is like that.
+/// `each` hands over the numbers of the only input in each of them. `None` if no layer is like
+/// that.
 ///
 /// # Errors
 /// That of `each`.

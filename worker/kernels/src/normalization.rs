@@ -79,8 +79,8 @@ pub fn normalize(
     Normalized { output, mean, variance, inverse, shift }
 }
 
-/// The shift nearest to the given one with which `gain * (value - mean) + shift` adds a whole number
-/// of steps to the value. It is the given one where the gain is 0.
+/// The shift nearest to the given one with which `gain * (value - mean) + shift` adds a whole
+/// number of steps to the value. It is the given one where the gain is 0.
 fn in_steps(shift: f32, mean: f32, gain: f32, step: f32) -> f32 {
     let (added, step) = (shift - mean * gain, step * gain.abs());
     if step >= f32::MIN_POSITIVE { shift + ((added / step).round() * step - added) } else { shift }

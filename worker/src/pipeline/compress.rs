@@ -243,8 +243,8 @@ impl<'a> Passes<'a> {
         (trains || !only_trains).then(|| Pass { name: name.to_owned(), distilled })
     }
 
-    /// Whether a pass leaves the network as it is, before it is carried out. `acts` is what the sizes
-    /// of the network say; whether channels that compete were removed is known only now.
+    /// Whether a pass leaves the network as it is, before it is carried out. `acts` is what the
+    /// sizes of the network say; whether channels that compete were removed is known only now.
     fn is_idle(&self, pass: &Step, acts: bool) -> bool {
         !acts || (matches!(pass, Step::FineTune(_)) && self.pruned.leaves_out())
     }

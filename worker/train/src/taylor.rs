@@ -67,9 +67,9 @@ pub fn taylor(
     effects(request, Parts::Filters, pause)
 }
 
-/// The effect of each weight of each convolution and linear layer, by the name of the parameter: the
-/// mean over the images of `(gradient · weight)²`. It differs from the paper as [`taylor`] does, and
-/// the rest is the same.
+/// The effect of each weight of each convolution and linear layer, by the name of the parameter:
+/// the mean over the images of `(gradient · weight)²`. It differs from the paper as [`taylor`] does,
+/// and the rest is the same.
 ///
 /// # Errors
 /// See [`taylor`].

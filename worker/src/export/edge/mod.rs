@@ -166,8 +166,8 @@ pub fn lower_partly(
     Ok(lower_integers(graph, weights, quantization, true, interface)?.model)
 }
 
-/// As [`lower_partly`] if it is `partly` annotated, else as [`lower_as`] with an annotation, and how
-/// the model holds the values of the network.
+/// As [`lower_partly`] if it is `partly` annotated, else as [`lower_as`] with an annotation, and
+/// how the model holds the values of the network.
 ///
 /// # Errors
 /// If the engine does not run one of the operations, or a value is not quantized that has to be.

@@ -19,8 +19,8 @@ use super::stages::unpruned;
 use crate::evaluate::{each_image, size};
 
 impl Passes<'_> {
-    /// Removes blocks until the share that `pruning` says is gone, or none is left; says whether any
-    /// went.
+    /// Removes blocks until the share that `pruning` says is gone, or none is left; says whether
+    /// any went.
     pub(super) fn prune_blocks(
         &mut self,
         pruning: &Pruning,

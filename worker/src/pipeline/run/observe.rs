@@ -58,7 +58,8 @@ impl Run<'_> {
         corrected.map_err(run_failed)
     }
 
-    /// A network of integers with batch normalisation behind its layers; `None` if none can have it.
+    /// A network of integers with batch normalisation behind its layers; `None` if none can have
+    /// it.
     pub fn unfolded(
         &self,
         graph: &Graph,

@@ -140,8 +140,8 @@ fn logits() -> Vec<u8> {
     arrays::write_npy(&NumberArray { shape: vec![rows, 10], numbers })
 }
 
-/// Of 8 filters, a share of 0.07 is none in the first of two rounds, and one in the second, which no
-/// training follows.
+/// Of 8 filters, a share of 0.07 is none in the first of two rounds, and one in the second, which
+/// no training follows.
 #[test]
 fn rounds_that_remove_nothing_are_not_trained() {
     let (graph, weights) = plain_network();

@@ -60,8 +60,8 @@ impl RoundedConv {
 
 impl Chain {
     /// The output for feature maps `[channels, rows, columns, batch]` and a weight on `flex`. On a
-    /// device with autodiff it updates the running statistics. `steps` are those between the sums of
-    /// a convolution of integers.
+    /// device with autodiff it updates the running statistics. `steps` are those between the sums
+    /// of a convolution of integers.
     pub(super) fn forward(
         &self,
         (input, weight): (Tensor<4>, Tensor<4>),

@@ -129,8 +129,8 @@ impl Call<'_> {
         self.parameters[place].constant()
     }
 
-    /// The axis of a tensor that an axis of the output is; the channels are axis 0. An input with as
-    /// many axes has them at the same places.
+    /// The axis of a tensor that an axis of the output is; the channels are axis 0. An input with
+    /// as many axes has them at the same places.
     fn axis(&self, axis: u32) -> usize {
         self.layout.channels() + place(axis, self.output)
     }

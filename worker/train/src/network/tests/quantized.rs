@@ -281,8 +281,8 @@ impl<'a> Surrogate<'a> {
         self.whole(shift, fixed, units)
     }
 
-    /// Moves numbers so that with what is added to them they are whole units. The first pass decides
-    /// by how much.
+    /// Moves numbers so that with what is added to them they are whole units. The first pass
+    /// decides by how much.
     fn whole(&mut self, numbers: Vec<f64>, added: Vec<f64>, units: Vec<f64>) -> Vec<f64> {
         if self.at == self.rounded.len() {
             let moved = numbers.iter().zip(added).zip(&units).map(|((x, added), unit)| {
@@ -438,8 +438,8 @@ fn every_operation_is_rounded_and_learns_as_the_formulas_say() {
             }
         }
         assert_eq!(kinds.into_iter().collect::<Vec<_>>(), Op::KINDS);
-        // Linear interpolation between two levels is often exactly in the middle, and a level at the
-        // end of a clip has no slope.
+        // Linear interpolation between two levels is often exactly in the middle, and a level at
+        // the end of a clip has no slope.
         assert_eq!(left_out, ["resize", "normalisation that two nodes read"]);
     }
 }
