@@ -107,7 +107,8 @@ fn a_study_waits_while_the_disk_is_full_and_goes_on_by_itself() {
     let inside = inside.join(data.strip_prefix("/").unwrap());
     let logged = |text: &str| fs::read_to_string(&log).unwrap().contains(text);
 
-    let study = TinyStudy { trials: 6, epochs: 5, ..TinyStudy::new("full") };
+    // The disk fills while the first trials train: they have files to hand in afterwards.
+    let study = TinyStudy { epochs: 150, ..TinyStudy::new("full") };
     coordinator.submit(&study);
     let worker_log = directory.join("worker.log");
     let args = ["worker", "--coordinator", &coordinator.url, "--slots", "2"];
@@ -149,7 +150,7 @@ fn a_study_waits_while_the_disk_is_full_and_goes_on_by_itself() {
     let accepted = submitting.into_iter().filter_map(Process::wait).filter(|code| *code == 0);
     assert!(accepted.count() > 0, "the request that waited was not answered");
     let status = coordinator.wait_until_complete("full");
-    assert_eq!(status["trials"]["complete"], 6, "{status}");
+    assert_eq!(status["trials"]["complete"], 4, "{status}");
     assert_eq!(status["trials"]["failed"], 0, "{status}");
     assert_eq!(status.get("coordinator_waits"), None);
     for trial in coordinator.trials("full") {
@@ -170,5 +171,5 @@ fn a_study_waits_while_the_disk_is_full_and_goes_on_by_itself() {
     let copy = copy.to_str().unwrap();
     run(directory, &["check", "--data-dir", copy]).ok();
     let status = run(directory, &["status", "full", "--data-dir", copy, "--format", "json"]).json();
-    assert_eq!(status["trials"]["complete"], 6, "{status}");
+    assert_eq!(status["trials"]["complete"], 4, "{status}");
 }
