@@ -50,7 +50,7 @@ from torch import nn
 import compare_pruning
 import compare_quantization
 from compress_cells import READS, cut, keep, row
-from experiment_figures import run
+from experiment_figures import Deadline, run
 
 os.environ |= {"RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 # Accuracy that may be lost, as a fraction.
@@ -89,21 +89,20 @@ def main() -> int:
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--minutes", type=float, default=60)
+    Deadline.option(parser)
     parser.add_argument("--only", default="", help="run only cells whose name contains this text")
     args = parser.parse_args()
     args.keep.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
-    seeds, start = [int(seed) for seed in args.seeds.split(",")], time.monotonic()
+    seeds, deadline = [int(seed) for seed in args.seeds.split(",")], Deadline(args)
     tasks = [Task(args, *pair) for pair in zip(NETWORKS, args.models)]
 
     def cell(name: str, work):
         """What is kept of a cell, or what it gives now; None if it is not to be run."""
         kept = args.keep / f"{name}.json"
-        late = time.monotonic() - start > 60 * args.minutes
-        if not kept.exists() and not late and args.only in name:
+        if not kept.exists() and not deadline.over() and args.only in name:
             keep(kept, work())
             print(f"{name} is finished", file=sys.stderr, flush=True)
         return json.loads(kept.read_text()) if kept.exists() else None

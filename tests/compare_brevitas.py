@@ -40,7 +40,7 @@ from brevitas.quant import (
 from brevitas.quant.solver import WeightQuantSolver
 from torch import nn
 
-from experiment_figures import deviation, run
+from experiment_figures import Deadline, deviation, run
 
 SIZES = (784, 256, 256, 256, 10)
 BATCH, SMOOTHING, DECAY, WARM_UP = 64, 0.05, 0.01, 0.1
@@ -81,7 +81,9 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--threads", type=int, default=2, help="threads of PyTorch")
     parser.add_argument("--slots", default="auto", help="as for edgesmith search")
+    Deadline.option(parser)
     args = parser.parse_args()
+    deadline = Deadline(args)
     args.keep.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
     data, seeds = Data(args), [int(seed) for seed in args.seeds.split(",")]
@@ -93,6 +95,7 @@ def main() -> int:
             words = name.replace(",", "").replace(" ", "-")
             kept = args.keep / f"{words}.{seed}.json"
             if not kept.exists():
+                deadline.check()
                 torch.manual_seed(seed)
                 kept.write_text(json.dumps(work(seed, kept.with_suffix(""))))
             results.append(json.loads(kept.read_text()))

@@ -25,7 +25,7 @@ import pathlib
 import statistics
 import sys
 
-from experiment_figures import beside, deviation, run
+from experiment_figures import Deadline, beside, deviation, run
 
 # Widths of the stem and of the two stages of each student.
 STUDENTS = {"small": (8, 8, 16), "larger": (16, 16, 32)}
@@ -132,13 +132,15 @@ def main() -> int:
     parser.add_argument("--mean", default="0.2860", help="of the pixels that it reads")
     parser.add_argument("--std", default="0.3530")
     parser.add_argument("--pytorch", action="store_true", help="also train in PyTorch")
+    Deadline.option(parser)
     args = parser.parse_args()
+    deadline = Deadline(args)
     args.keep.mkdir(parents=True, exist_ok=True)
     seeds = [int(seed) for seed in args.seeds.split(",")]
     # Seed by seed, so that what is finished is paired.
     ways = [*WAYS, *(FROM_MODEL if args.model else ())]
     keys = [(size, way) for size in STUDENTS for way in ways]
-    cells = {(*key, seed): cell(args, *key, seed) for seed in seeds for key in keys}
+    cells = {(*key, seed): cell(args, deadline, *key, seed) for seed in seeds for key in keys}
     print("| network | mean | standard deviation | of each seed | beside alone |")
     print("| --- | --- | --- | --- | --- |")
     row("teacher", [json.loads(teacher(args, seed).read_text()) for seed in seeds], "")
@@ -148,7 +150,7 @@ def main() -> int:
             own = [cells[size, way, seed]["student"] for seed in seeds]
             row(f"{size} student, {way}", own, "" if way == ALONE else with_wins(own, alone))
     if args.pytorch:
-        found = [in_pytorch(args, seed) for seed in seeds]
+        found = [in_pytorch(args, deadline, seed) for seed in seeds]
         alone = [each[ALONE] for each in found]
         for name in found[0]:
             own = [each[name] for each in found]
@@ -173,7 +175,7 @@ def with_wins(own: list, other: list) -> str:
     return f"{beside(own, other)}, better in {better} of {len(own)}"
 
 
-def cell(args, size: str, way: str, seed: int) -> dict:
+def cell(args, deadline: Deadline, size: str, way: str, seed: int) -> dict:
     """The test accuracy of a student, in percent, and what it costs."""
     smoothing, settings = WAYS.get(way, (0.0, None))
     words = way.replace("--", "").replace(",", "").replace(" ", "-")
@@ -185,6 +187,7 @@ def cell(args, size: str, way: str, seed: int) -> dict:
             raise SystemExit(f"{kept} is of another --model, {found.get('model')}; "
                              "name another folder with --keep")
         return found
+    deadline.check()
     file = args.keep / f"{name}.toml"
     text = STUDY.format(name=name, seed=seed, images=args.images, epochs=args.epochs,
                         smoothing=smoothing, widths=STUDENTS[size])
@@ -228,11 +231,12 @@ def teacher(args, seed: int) -> pathlib.Path:
     return args.keep / f"teacher-{seed}.json"
 
 
-def in_pytorch(args, seed: int) -> dict:
+def in_pytorch(args, deadline: Deadline, seed: int) -> dict:
     """Test accuracies, in percent, of a teacher and of the larger students."""
     kept = args.keep / f"pytorch-{seed}.json"
     if kept.exists():
         return json.loads(kept.read_text())
+    deadline.check()
     import torch
     from torch import nn
     from torch.nn import functional

@@ -27,7 +27,7 @@ import pathlib
 import statistics
 import sys
 
-from experiment_figures import beside, run
+from experiment_figures import Deadline, beside, run
 
 # Test images of Fashion-MNIST have other names than those of the spoken digits.
 SETS = {"fashion-mnist": ("t10k", "10, 14"), "fsdd": ("test", "12, 16")}
@@ -104,13 +104,15 @@ def main() -> int:
     parser.add_argument("--networks", type=int, default=4, help="how many are compressed after")
     parser.add_argument("--least", type=float, default=0.5, help="accuracy where the area begins")
     parser.add_argument("--slots", default="auto", help="as for edgesmith search")
+    Deadline.option(parser)
     args = parser.parse_args()
+    deadline = Deadline(args)
     args.keep.mkdir(parents=True, exist_ok=True)
     seeds = [int(seed) for seed in args.seeds.split(",")]
     for data in args.of.split(","):
         found = {}
         for seed in seeds:
-            run = Run(args, data, seed)
+            run = Run(args, deadline, data, seed)
             found["together", seed] = run.together()
             found["after", seed] = run.after()
             print(f"{data}, seed {seed}: {run.spent}", file=sys.stderr, flush=True)
@@ -121,8 +123,8 @@ def main() -> int:
 class Run:
     """Both sides, on one data set with one seed."""
 
-    def __init__(self, args, data: str, seed: int):
-        self.args, self.data, self.seed = args, data, seed
+    def __init__(self, args, deadline: Deadline, data: str, seed: int):
+        self.args, self.deadline, self.data, self.seed = args, deadline, data, seed
         # A folder of its own: workers also go on with other studies of theirs.
         self.results = args.keep / f"{data}-{seed}"
         test, self.resolutions = SETS[data]
@@ -199,6 +201,8 @@ pixels = "raw"
         if not file.exists():
             head = f"[study]\nname = {json.dumps(name)}\nseed = {self.seed}\n"
             file.write_text(f"{head}{self.about}{text}\n[budget]\ntrials = {trials}\n")
+        # A finished study ends at once.
+        self.deadline.check()
         run(self.args, "search", file, "--data-dir", self.results,
             "--data-root", self.args.data / self.data, "--slots", self.args.slots)
         ask = ("--data-dir", self.results, "--format", "json")

@@ -40,6 +40,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
+from experiment_figures import Deadline
+
 SCALE = 128.0
 BATCH, SMOOTHING, DECAY, WARM_UP = 64, 0.05, 0.01, 0.1
 # The least of a layer that stays, and the images whose gradients Taylor importance takes.
@@ -60,7 +62,9 @@ def main() -> int:
     parser.add_argument("--qat-epochs", type=int, default=1)
     parser.add_argument("--rates", default="1e-3", help="learning rates, by commas")
     parser.add_argument("--only", default="", help="run only rows whose name contains this text")
+    Deadline.option(parser)
     args = parser.parse_args()
+    deadline = Deadline(args)
     args.keep.mkdir(parents=True, exist_ok=True)
     if not importlib.util.find_spec("torch_pruning"):
         print("skipped what needs torch-pruning: it is not installed", file=sys.stderr)
@@ -75,6 +79,7 @@ def main() -> int:
             words = name.replace(",", "").replace(":", "").split()
             kept = args.keep / f"{'-'.join(words)}.{seed}.json"
             if not kept.exists():
+                deadline.check()
                 start = time.monotonic()
                 try:
                     result = run(seed, kept.with_suffix(""))

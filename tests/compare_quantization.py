@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares edgesmith's post-training quantization of a network with that of other tools.
 
-    compare_quantization.py --edgesmith PROGRAM --train FOLDER --test FOLDER \\
+    compare_quantization.py --edgesmith PROGRAM --train FOLDER --test FOLDER --keep FOLDER \\
         [--tflite FILE] [--seeds 1,2,3] MODEL.onnx
 
 MODEL.onnx reads pixels from 0 to 255, all images have its size, and FOLDER has a folder of images
@@ -13,7 +13,8 @@ them.
 
 Prints a table in Markdown, averages over the seeds: accuracy; the drop against the fp32 network in
 ONNX Runtime, in points; on how many images the class differs from the fp32 network's; bytes of the
-file; each seed's accuracy. For edgesmith, bytes are those without origin and test vectors.
+file; each seed's accuracy. For edgesmith, bytes are those without origin and test vectors. The
+classes that a network chose are kept in --keep, and it is not made and run again.
 
 Needs numpy, onnx, onnxruntime and pillow. Compares with NNCF if `nncf` is installed, and with a
 TFLite file if --tflite names one and `ai-edge-litert` is installed; else it says what it skips.
@@ -31,6 +32,8 @@ import tempfile
 import numpy
 import onnxruntime
 from PIL import Image
+
+from experiment_figures import Deadline
 
 # What is compared of edgesmith: settings of the step `quantize`.
 PLAIN = {"clip_ranges": False, "correct_biases": False}
@@ -63,8 +66,12 @@ def main() -> int:
     parser.add_argument("--tflite", type=pathlib.Path)
     parser.add_argument("--examples", type=int, default=256, help="calibration images")
     parser.add_argument("--seeds", default="1")
+    parser.add_argument("--keep", type=pathlib.Path, required=True)
     parser.add_argument("--only", help="run only the rows whose name contains this text")
+    Deadline.option(parser)
     args = parser.parse_args()
+    args.keep.mkdir(parents=True, exist_ok=True)
+    deadline = Deadline(args)
     seeds = [int(seed) for seed in args.seeds.split(",")]
 
     folders = sorted(path for path in args.test.iterdir() if path.is_dir())
@@ -82,12 +89,25 @@ def main() -> int:
     print("| network | accuracy | drop, points | images changed | bytes | of each seed |")
     print("| --- | --- | --- | --- | --- | --- |")
 
-    def row(name: str, runs) -> None:
-        """`runs` yields the chosen classes and the bytes of the file, for each seed."""
+    def kept(name: str, seed: int, make):
+        """The chosen classes and the bytes of the file, which `make` gives if they are not kept."""
+        words = "-".join(name.replace(",", "").replace("'", "").split())
+        file = args.keep / f"{words}.{seed}.npz"
+        if not file.exists():
+            deadline.check()
+            chosen, size = make(seed)
+            part = args.keep / "part.npz"
+            numpy.savez(part, chosen=chosen, bytes=size)
+            part.replace(file)
+        found = numpy.load(file)
+        return found["chosen"], int(found["bytes"])
+
+    def row(name: str, make, of=seeds) -> None:
+        """`make` gives the chosen classes and the bytes of the file, of a seed."""
         if args.only and args.only not in name:
             return
         try:
-            runs = list(runs)
+            runs = [kept(name, seed, make) for seed in of]
         except Exception as error:  # noqa: BLE001: the other rows are still wanted
             words = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
             said = words[-1] if words else type(error).__name__
@@ -105,30 +125,30 @@ def main() -> int:
         folder = pathlib.Path(folder)
         pixels = folder / "pixels.npy"
         numpy.save(pixels, numpy.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-        row("fp32, ONNX Runtime", [(reference, args.model.stat().st_size)])
+        size = args.model.stat().st_size
+        row("fp32, ONNX Runtime", lambda _: (reference, size), of=[1])
         as_read = folder / "as_read.npy"
         numpy.save(as_read, network.layout(images))
-        row("fp32, edgesmith", (
-            (classes_of(args, args.model, as_read, folder), args.model.stat().st_size) for _ in [0]
-        ))
+        row("fp32, edgesmith", lambda _: (classes_of(args, args.model, as_read, folder), size),
+            of=[1])
         if args.tflite and installed("ai_edge_litert", "ai-edge-litert"):
-            row("TFLite's int8 file, LiteRT", (
-                (tflite(args.tflite, images), args.tflite.stat().st_size) for _ in [0]
-            ))
+            row("TFLite's int8 file, LiteRT",
+                lambda _: (tflite(args.tflite, images), args.tflite.stat().st_size), of=[1])
         for name, settings in OURS.items():
             settings = PLAIN | settings
-            row(f"edgesmith, {name}", (
-                ours(args, settings, seed, pixels, folder) for seed in seeds
-            ))
+            row(f"edgesmith, {name}", lambda seed, settings=settings:
+                ours(args, settings, seed, pixels, folder))
 
         def theirs(make):
-            for seed in seeds:
+            def of(seed: int):
                 step = len(training) // args.examples
                 start = (seed - 1) * step // max(1, len(seeds))
                 chosen = network.layout(decode(training[start::step][: args.examples]))
                 out = folder / "quantized.onnx"
                 make(chosen, out)
-                yield network.run(out, images), out.stat().st_size
+                return network.run(out, images), out.stat().st_size
+
+            return of
 
         for method in ("MinMax", "Entropy", "Percentile"):
             row(f"ONNX Runtime, {method}", theirs(

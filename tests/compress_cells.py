@@ -16,6 +16,9 @@ import pathlib
 import statistics
 import subprocess
 import sys
+import zlib
+
+from experiment_figures import Deadline
 
 # How the networks of these tables read pixels: Fashion-MNIST's mean and deviation.
 READS = ("--mean", "0.2860", "--std", "0.3530")
@@ -36,6 +39,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--train-limit", type=int, default=10000)
     parser.add_argument("--test-limit", type=int, default=10000)
     parser.add_argument("--epochs", type=int, default=2, help="of each training")
+    Deadline.option(parser)
     return parser
 
 
@@ -47,24 +51,30 @@ class Cells:
         args.keep.mkdir(parents=True, exist_ok=True)
         self.seeds = [int(seed) for seed in args.seeds.split(",")]
         self.chosen = {}
-        for seed in self.seeds:
-            text = study(args, "fashion", SPACE, args.train_limit, seed=seed)
-            self.study(seed).write_text(text)
+        self.deadline = Deadline(args)
+        self.left = 0
 
-    def study(self, seed: int) -> pathlib.Path:
-        return self.args.keep / f"fashion{suffix(seed)}.toml"
+    def study(self, seed: int, teacher: str) -> pathlib.Path:
+        """A study file. `teacher` is what `[teacher]` says, or nothing: then the network teaches
+        itself."""
+        kind = f"-{zlib.crc32(teacher.encode()):08x}" if teacher else ""
+        file = self.args.keep / f"fashion{kind}{suffix(seed)}.toml"
+        text = study(self.args, "fashion", SPACE, self.args.train_limit, seed=seed)
+        file.write_text(text + teacher)
+        return file
 
-    def result(self, name: str, model, steps, reads=READS, beside: str | None = None):
+    def result(self, name: str, model, steps, reads=READS, beside: str | None = None,
+               teacher: str = ""):
         """The figures of the network that these steps make of the network that `model` gives, or
-        None where --only leaves the cell out. A recipe that is refused gives the message. `beside`
-        is the name of the cell of the network as it came."""
+        None where --only or --minutes leave the cell out. A recipe that is refused gives the
+        message. `beside` is the name of the cell of the network as it came."""
         first, *others = self.seeds
-        figures = self.of_seed(name, first, model, steps, reads)
+        figures = self.of_seed(name, first, model, steps, reads, teacher)
         if figures is None or "refused" in figures:
             return figures
         if not any(map(trains, steps)):
             return self.compared(name, figures, beside)
-        found = [self.of_seed(name, seed, model, steps, reads) for seed in others]
+        found = [self.of_seed(name, seed, model, steps, reads, teacher) for seed in others]
         every = [each["accuracy"] for each in (figures, *found) if each]
         if len(every) == len(self.seeds) > 1:
             deviation = statistics.stdev(every)
@@ -96,11 +106,14 @@ class Cells:
             self.chosen[name] = numpy.load(output).argmax(1)
         return self.chosen[name]
 
-    def of_seed(self, name: str, seed: int, model, steps, reads):
+    def of_seed(self, name: str, seed: int, model, steps, reads, teacher):
         """As `result`, of one seed."""
         kept = self.args.keep / f"{name}{suffix(seed)}.json"
         if self.args.only in name and not kept.exists() and not self.args.measure:
-            keep(kept, self.run(kept.stem, seed, model, steps, reads))
+            if self.deadline.over():
+                self.left += 1
+                return None
+            keep(kept, self.run(kept.stem, model, steps, reads, self.study(seed, teacher)))
         if not kept.exists():
             return None
         figures = json.loads(kept.read_text())
@@ -111,12 +124,12 @@ class Cells:
             keep(kept, figures)
         return figures
 
-    def run(self, name: str, seed: int, model, steps, reads) -> dict:
+    def run(self, name: str, model, steps, reads, study: pathlib.Path) -> dict:
         recipe = self.args.keep / f"{name}.toml"
         recipe.write_text(toml(steps))
         try:
             said = self.edgesmith(
-                "compress", model(), "--data", self.study(seed), "--recipe", recipe, *reads,
+                "compress", model(), "--data", study, "--recipe", recipe, *reads,
                 "--name", shortened(name), "--data-dir", self.args.keep / "studies", "--slots", "1",
                 "-o", recipe.with_suffix(".edge"), "--format", "json",
             )
@@ -229,16 +242,25 @@ def keep(file: pathlib.Path, figures: dict) -> None:
 def toml(steps) -> str:
     # A step that does nothing leaves the network as it came.
     steps = steps or [{"pass": "prune", "share": 0.0}]
-    tables = (
-        "\n".join(["[[recipe.steps]]", *(f"{key} = {json.dumps(value)}" for key, value in step)])
-        for step in (step.items() for step in steps)
-    )
+    tables = ("\n".join(["[[recipe.steps]]", *settings(step)]) for step in steps)
     return "\n\n".join(tables) + "\n"
 
 
-def show(args, script: str, text: str) -> None:
+def settings(table: dict) -> list:
+    """The lines of a table of TOML, whose values may be tables."""
+    return [
+        f"{key} = {{ {', '.join(settings(value))} }}" if isinstance(value, dict)
+        else f"{key} = {json.dumps(value)}"
+        for key, value in table.items()
+    ]
+
+
+def show(args, cells: Cells, script: str, text: str) -> None:
     """Prints Markdown, and puts it into the page between the lines that name the script."""
     print(text)
+    if cells.left:
+        print(f"{args.minutes:g} minutes are over; {cells.left} runs are left, and the same command "
+              "goes on with them", file=sys.stderr)
     if args.page:
         start, end = f"<!-- {script} writes this -->\n", f"<!-- end of {script} -->\n"
         before, rest = args.page.read_text().split(start)

@@ -8,12 +8,16 @@ residuals), which PyTorch trained on Fashion-MNIST. A network with squeeze-and-e
 fully connected one are trained here first, by edgesmith.
 
 Methods without a training are compared with the network as it came, the others with the network
-trained further. Prints a table in Markdown; the same command with --measure first times all
-networks. Needs numpy and onnx, for the fully connected network before its training.
+trained further. A fully connected network with batch normalisation shows what needs that. Prints
+tables in Markdown; the same command with --measure first times all networks. Needs numpy and onnx,
+for the fully connected networks before their training.
 """
 
+import dataclasses
+import json
 import pathlib
 import sys
+from collections.abc import Callable
 
 from compress_cells import (
     READS, SPACE, Cells, accuracy, arguments, kilobytes, milliseconds, others, row, show, study,
@@ -21,6 +25,7 @@ from compress_cells import (
 )
 
 TUNE, DISTIL = {"pass": "fine-tune"}, {"pass": "distil"}
+FADING = DISTIL | {"alpha": {"from": 0.9, "to": 0.0, "schedule": "linear"}}
 LEARN = {"pass": "quantize-aware-train"}
 # The images and epochs of the two networks that are trained here.
 IMAGES, EPOCHS = 30000, 4
@@ -69,18 +74,27 @@ METHODS = {
 } | {
     "… `taylor`, half of each layer, trained": [half("taylor", "layer"), TUNE],
     "… `taylor`, half of the bytes, trained": [half("taylor", "bytes"), TUNE],
+    "… `taylor`, multiples of 8 channels, trained": [half("taylor", multiple_of=8), TUNE],
     "… `taylor`, in 3 rounds, trained": [half("taylor", rounds=3), TUNE],
+    "… `taylor`, in 3 rounds, going back to the rate of the first training":
+        [half("taylor", rounds=3, rewind="rate")],
     "… `l1` after `shrink = \"filters\"`, trained": [TUNE | {"shrink": "filters"}, half("l1"), TUNE],
     "… `taylor`, distilled: answers": [DISTIL, half("taylor"), TUNE],
     "… `taylor`, distilled: values": [DISTIL | {"answers": "values"}, half("taylor"), TUNE],
+    "… `taylor`, distilled: answers, their weight from 0.9 to 0": [FADING, half("taylor"), TUNE],
 } | {
     f"… `taylor`, distilled: answers, {features}":
         [DISTIL | {"features": features}, half("taylor"), TUNE]
     for features in ("attention", "relations", "hints")
 } | {
+    f"… `taylor`, distilled: answers of {teacher}": [DISTIL, half("taylor"), TUNE]
+    for teacher in ("`fashion_mobilenet`", "it and `simple_net`", "its assistant")
+} | {
     "blocks of a quarter of the MACs, trained":
         [{"pass": "prune", "granularity": "blocks", "share": 0.25}, TUNE],
     "80 % of single weights, trained": [WEIGHTS, TUNE],
+    "80 % of single weights in 3 rounds, trained": [WEIGHTS | {"rounds": 3}, TUNE],
+    "80 % of single weights by `taylor`, trained": [WEIGHTS | {"importance": "taylor"}, TUNE],
     "80 % of single weights by `lamp`, trained": [WEIGHTS | {"importance": "lamp"}, TUNE],
     "80 % of the single weights of each layer, trained": [WEIGHTS | {"of": "layer"}, TUNE],
     "2:4, trained": [{"pass": "prune", "granularity": "2:4"}, TUNE],
@@ -93,6 +107,7 @@ METHODS = {
     "8 bits, a scale for each layer": [quantize(granularity="layer")],
     "8 bits, `equalize`": [quantize(equalize=True)],
     "8 bits, a scale for each layer, `equalize`": [quantize(granularity="layer", equalize=True)],
+    "8 bits, biases not corrected": [quantize(correct_biases=False)],
     "8 bits, `adaround`": [quantize(rounding="adaround")],
     "8 bits, affine weights": [quantize(affine_weights=True)],
     "8 bits, values in fp32": [quantize(activation_bits=32)],
@@ -105,6 +120,10 @@ METHODS = {
     "4 bits, trained": [quantize(weight_bits=4), LEARN],
     "2 bits, trained": [quantize(weight_bits=2), LEARN],
     "2 bits, trained, normalised": [quantize(weight_bits=2), LEARN | {"normalize": True}],
+    "2 bits, 8 in the first layer, trained":
+        [quantize(weight_bits=2, mixed=["FIRST"], mixed_bits=[8]), LEARN],
+    "2 bits, 8 in the first and the last layer, trained":
+        [quantize(weight_bits=2, mixed=["FIRST", "LAST"], mixed_bits=[8]), LEARN],
     "1 bit, trained": [quantize(weight_bits=1), LEARN],
     "1 bit, trained, normalised": [quantize(weight_bits=1), LEARN | {"normalize": True}],
     "80 % of weights by `lamp`, trained, 4 bits, trained":
@@ -117,24 +136,80 @@ METHODS = {
 }
 
 
+# What needs batch normalisation, which the files of the other networks have folded. Each recipe
+# trains its network from random weights first.
+START = TUNE | {"epochs": EPOCHS}
+SHRINK = START | {"shrink": "scales"}
+NORMALISED = {
+    f"{words}{rest}": [start, *steps]
+    for words, start in (("trained", START), ("trained with `shrink = \"scales\"`", SHRINK))
+    for rest, steps in [("", [])] + [
+        (f", then half the MACs by `{importance}`, trained", [half(importance), TUNE])
+        for importance in ("taylor", "l1", "scale")
+    ]
+}
+
+# Between a large teacher and small students.
+ASSISTANT = """
+[[teacher.assistants]]
+epochs = 4
+
+[teacher.assistants.architecture]
+resolution = 28
+stem_width = 8
+stages = [
+  { operation = "inverted-residual", width = 16, expansion = 3, stride = 2 },
+  { operation = "inverted-residual", width = 24, depth = 2, expansion = 3, stride = 2 },
+]
+"""
+
+
+@dataclasses.dataclass
+class Kind:
+    """A kind of network: how to get one, how it reads pixels, and its first and last layers with
+    weights."""
+
+    model: Callable
+    reads: tuple
+    first: str
+    last: str
+
+
 def main() -> int:
     parser = arguments(__doc__)
     parser.add_argument("--networks", type=pathlib.Path, required=True)
     args = parser.parse_args()
     cells = Cells(args)
     # How to get each network, if any cell needs it, and how it reads pixels.
+    plain, large = (args.networks / f"{name}.legacy.onnx"
+                    for name in ("simple_net", "fashion_mobilenet"))
     models = {
-        "plain": (lambda: args.networks / "simple_net.legacy.onnx", READS),
-        "fully connected": (lambda: connected(args, cells), ()),
-        "squeeze-and-excitation": (lambda: squeezed(args, cells), ()),
-        "inverted residual": (lambda: args.networks / "fashion_mobilenet.legacy.onnx", READS),
+        "plain": Kind(lambda: plain, READS, "/conv1/Conv_output_0", "output"),
+        "fully connected": Kind(lambda: connected(args, cells), (), "node1.unclipped", "logits"),
+        "squeeze-and-excitation": Kind(lambda: squeezed(args, cells), (), "node0", "classifier"),
+        "inverted residual": Kind(lambda: large, READS, "/f/f.0/f.0.0/Conv_output_0", "output"),
     }
+    with_batches = Kind(lambda: normalised(args), ("--raw-pixels",), "x1", "logits")
+    teachers = {
+        "of `fashion_mobilenet`": teacher("teacher", large),
+        "of it and `simple_net`": teacher("teacher", large) + teacher("[teacher.others]", plain),
+        "of its assistant": teacher("teacher", large) + ASSISTANT,
+    }
+
+    def result(kind: str, at: Kind, method: str, steps: list):
+        steps = [placed(step, at) for step in steps]
+        given = next((text for words, text in teachers.items() if method.endswith(words)), "")
+        first = slug(kind, "as it came")
+        return cells.result(slug(kind, method), at.model, steps, at.reads, first, given)
+
     results = {
-        (kind, method): cells.result(
-            slug(kind, method), model, steps, reads, slug(kind, "as it came")
-        )
-        for kind, (model, reads) in models.items()
+        (kind, method): result(kind, at, method, steps)
+        for kind, at in models.items()
         for method, steps in METHODS.items()
+    }
+    also_normalised = {
+        method: result("normalised", with_batches, method, steps)
+        for method, steps in NORMALISED.items()
     }
     timed = any("latency_ms" in each for each in results.values() if each)
     also = ", ms" if timed else ". Latency was not measured"
@@ -146,8 +221,25 @@ def main() -> int:
     lines += [row("method", *kinds), row(*["---"] * (len(kinds) + 1))]
     for method in METHODS:
         lines.append(row(method, *(shown(results[kind, method], timed) for kind in kinds)))
-    show(args, pathlib.Path(__file__).name, "\n".join(lines))
+    lines += ["", "The fully connected network with batch normalisation after each hidden layer:", ""]
+    lines += [row("method", "accuracy, %, and the rest as above"), row("---", "---")]
+    for method, figures in also_normalised.items():
+        lines.append(row(method, shown(figures, timed)))
+    show(args, cells, pathlib.Path(__file__).name, "\n".join(lines))
     return 0
+
+
+def placed(step: dict, at: Kind) -> dict:
+    """With the names of the layers of this network."""
+    names = {"FIRST": at.first, "LAST": at.last}
+    return step | {"mixed": [names[each] for each in step["mixed"]]} if "mixed" in step else step
+
+
+def teacher(table: str, network: pathlib.Path) -> str:
+    """A network of a file that teaches, as a table of a study file."""
+    mean, std = READS[1::2]
+    return (f"\n[{table}]\nmodel = {json.dumps(str(network.resolve()))}\n"
+            f"mean = [{mean}]\nstd = [{std}]\n")
 
 
 def slug(kind: str, method: str) -> str:
@@ -191,7 +283,15 @@ def connected(args, cells: Cells) -> pathlib.Path:
     return trained
 
 
-def write_random(file: pathlib.Path, seed: int) -> None:
+def normalised(args) -> pathlib.Path:
+    """The same layers with batch normalisation, not trained."""
+    file = args.keep / "normalised.onnx"
+    if not file.exists():
+        write_random(file, seed=1, normalised=True)
+    return file
+
+
+def write_random(file: pathlib.Path, seed: int, normalised: bool = False) -> None:
     import numpy
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -208,8 +308,19 @@ def write_random(file: pathlib.Path, seed: int) -> None:
         arrays.append(numpy_helper.from_array(numpy.zeros(outputs, numpy.float32), names[2]))
         last = layer == len(sizes) - 1
         nodes.append(helper.make_node("Gemm", names, ["logits" if last else f"x{layer}"], transB=1))
-        if not last:
-            nodes.append(helper.make_node("Relu", [f"x{layer}"], [f"r{layer}"]))
+        if last:
+            break
+        values = f"x{layer}"
+        if normalised:
+            scales = [f"{part}{layer}" for part in ("scale", "shift", "mean", "variance")]
+            for part, name in zip((1, 0, 0, 1), scales):
+                numbers = numpy.full(outputs, part, numpy.float32)
+                arrays.append(numpy_helper.from_array(numbers, name))
+            nodes.append(
+                helper.make_node("BatchNormalization", [values, *scales], [f"n{layer}"])
+            )
+            values = f"n{layer}"
+        nodes.append(helper.make_node("Relu", [values], [f"r{layer}"]))
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 1, 28, 28])
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 10])
     graph = helper.make_graph(nodes, "connected", [image], [logits], arrays)

@@ -64,7 +64,7 @@ def main() -> int:
                         beside=slug((stem(network), "as it is", "nothing", "fp32")),
                     )
     text = "\n\n".join(tables(stem(network), results) for network in args.networks)
-    show(args, pathlib.Path(__file__).name, text)
+    show(args, cells, pathlib.Path(__file__).name, text)
     if args.picture:
         from compress_picture import picture
 
