@@ -249,6 +249,12 @@ impl Graph {
         self.parameters().find(|(_, parameter)| &*parameter.name == name).map(|(id, _)| id)
     }
 
+    /// Whether a node has a weight: a convolution or a fully connected layer, and not a batch
+    /// normalisation.
+    pub fn has_weight(&self, node: &Node) -> bool {
+        node.parameters.first().is_some_and(|&first| self.parameter(first).role == Role::Weight)
+    }
+
     /// One value.
     pub fn value(&self, id: ValueId) -> &Value {
         &self.values[id.index()]

@@ -30,6 +30,12 @@ impl Graph {
         fused
     }
 
+    /// The layers of the network as it runs: its nodes, without those that are computed along with
+    /// the one before.
+    pub fn layers(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+        self.nodes().zip(self.fused()).filter(|(_, fused)| !fused).map(|(node, _)| node)
+    }
+
     fn normalizations(&self, sole: &[Option<NodeId>]) -> Vec<Option<NodeId>> {
         let mut reads = vec![0u32; self.parameters().len()];
         for (_, node) in self.nodes() {

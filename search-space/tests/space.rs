@@ -35,9 +35,10 @@ fn lower(architecture: &Architecture) -> Graph {
 
 /// The values that the engine computes one by one: those that are not merged into the layer before.
 fn layers(graph: &Graph) -> Vec<(&str, &edgesmith_graph::Shape)> {
-    let fused = graph.fused();
-    let own = graph.nodes().filter(|(id, _)| !fused[id.index()]);
-    own.map(|(_, node)| (&*graph.value(node.output).name, graph.shape(node.output))).collect()
+    graph
+        .layers()
+        .map(|(_, node)| (&*graph.value(node.output).name, graph.shape(node.output)))
+        .collect()
 }
 
 /// How many channels each group has.

@@ -10,7 +10,7 @@ use edgesmith_edge_runtime as edge;
 use edgesmith_edge_runtime::{
     Array, Input, Model, Normalization, Session, StoredTensor, Target, TestResult,
 };
-use edgesmith_graph::{Graph, Node, Op, Operation as _, Role};
+use edgesmith_graph::{Graph, Node, Op, Operation as _};
 use serde::Serialize;
 use serde_json::json;
 
@@ -77,14 +77,9 @@ struct Layer {
 
 impl Inspection {
     fn layers(&self, graph: &Graph) -> Vec<Layer> {
-        let (fused, parameters) = (graph.fused(), graph.shipped_parameters());
-        let clips = graph.absorbed_clips();
-        let has_weight = |node: &Node| {
-            let first = node.parameters.first();
-            first.is_some_and(|&first| graph.parameter(first).role == Role::Weight)
-        };
+        let (parameters, clips) = (graph.shipped_parameters(), graph.absorbed_clips());
         let mut stored = self.stored();
-        if stored.len() != graph.nodes().filter(|(_, node)| has_weight(node)).count() {
+        if stored.len() != graph.nodes().filter(|(_, node)| graph.has_weight(node)).count() {
             stored.clear();
         }
         let mut stored = stored.into_iter();
@@ -92,7 +87,7 @@ impl Inspection {
         let mut forms =
             forms.and_then(|model| Form::of(graph, model)).unwrap_or_default().into_iter();
         let mut layers = Vec::new();
-        for (id, node) in graph.nodes().filter(|(id, _)| !fused[id.index()]) {
+        for (id, node) in graph.layers() {
             let mut operation = words(graph, node);
             if let Some((clip, _)) = clips[id.index()] {
                 operation.push_str(" + ");
@@ -105,7 +100,7 @@ impl Inspection {
                 macs: graph.macs(node),
                 parameters: parameters[id.index()],
                 stage: node.place.stage,
-                stored: if has_weight(node) { stored.next() } else { None },
+                stored: if graph.has_weight(node) { stored.next() } else { None },
                 form: forms.next().map(|(_, form)| form),
             });
         }

@@ -17,7 +17,7 @@ use edgesmith_search_space::{
 use edgesmith_train::safetensors;
 use edgesmith_worker::table::{CellTable, TableError};
 
-use crate::output::{counted, layers, layers_in_words};
+use crate::output::{counted, layers_in_words};
 
 /// Arguments: the study file.
 #[derive(Debug, clap::Args)]
@@ -350,7 +350,10 @@ fn say_network(work: &TrainWork, say: &mut impl FnMut(&str, String)) {
     };
     say("network", format!("{}, {}{head}", model.path, layers_in_words(graph)));
     for stage in 0..stage_count(graph) {
-        let nodes = || layers(graph).filter(|node| node.place.stage == Some(stage as u32));
+        let nodes = || {
+            let nodes = graph.layers().map(|(_, node)| node);
+            nodes.filter(|node| node.place.stage == Some(stage as u32))
+        };
         let largest = nodes().map(|node| graph.shape(node.output));
         let shape = largest.max_by_key(|shape| shape.positions()).map(ToString::to_string);
         let shape = shape.unwrap_or_default();

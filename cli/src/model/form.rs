@@ -3,7 +3,7 @@
 use std::fmt;
 
 use edgesmith_edge_runtime::{Element, Layer, Model};
-use edgesmith_graph::{Graph, Node, NodeId, Operation as _, Role};
+use edgesmith_graph::{Graph, Node, NodeId, Operation as _};
 use edgesmith_search_space::layer_names;
 use edgesmith_worker::export::{has_integer_form, lift_with_places};
 
@@ -70,7 +70,7 @@ impl Why {
     fn of(graph: &Graph, node: &Node) -> Self {
         if !has_integer_form(&node.op) {
             Self::NoForm
-        } else if has_weight(graph, node) {
+        } else if graph.has_weight(node) {
             Self::Weights
         } else {
             Self::Neighbours
@@ -106,7 +106,7 @@ pub fn named(lifted: &Graph, network: &Graph) -> Vec<(NodeId, String)> {
         let name = |id: &NodeId| network.value(network.node(*id).output).name.to_string();
         return ours.iter().copied().zip(theirs.iter().map(name)).collect();
     }
-    let weighted = |id: &NodeId| has_weight(lifted, lifted.node(*id));
+    let weighted = |id: &NodeId| lifted.has_weight(lifted.node(*id));
     // Passes may have left layers out.
     let same = ours.iter().filter(|id| weighted(id)).count() == layer_names(network).count();
     let mut names = layer_names(network).filter(|_| same);
@@ -117,19 +117,12 @@ pub fn named(lifted: &Graph, network: &Graph) -> Vec<(NodeId, String)> {
     ours.iter().map(name).collect()
 }
 
-/// The nodes that are not computed along with another one.
 fn layers(graph: &Graph) -> Vec<NodeId> {
-    let fused = graph.fused();
-    graph.nodes().map(|(id, _)| id).filter(|id| !fused[id.index()]).collect()
+    graph.layers().map(|(id, _)| id).collect()
 }
 
 fn kinds(graph: &Graph, layers: &[NodeId]) -> Vec<&'static str> {
     layers.iter().map(|id| graph.node(*id).op.kind()).collect()
-}
-
-fn has_weight(graph: &Graph, node: &Node) -> bool {
-    let first = node.parameters.first();
-    first.is_some_and(|&first| graph.parameter(first).role == Role::Weight)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ pub mod stages;
 use std::fmt;
 
 pub use edgesmith_client::TrialRow;
-use edgesmith_graph::{Graph, Node};
+use edgesmith_graph::Graph;
 use edgesmith_search_space::layer_names;
 
 /// A number of things in words: `1 trial`, `2 trials`.
@@ -22,16 +22,9 @@ pub fn counted<N: From<u8> + PartialEq + fmt::Display>(number: N, one: &str) -> 
     format!("{number} {one}{s}")
 }
 
-/// The layers of a network as it runs: its operations, without those that are computed along with
-/// the one before.
-pub fn layers(graph: &Graph) -> impl Iterator<Item = &Node> {
-    let fused = graph.fused();
-    graph.nodes().filter(move |(id, _)| !fused[id.index()]).map(|(_, node)| node)
-}
-
-/// The number of [`layers`] in words: `12 layers, 5 of them with weights`.
+/// The number of layers of a network as it runs, in words: `12 layers, 5 of them with weights`.
 pub fn layers_in_words(graph: &Graph) -> String {
-    let (all, weighted) = (layers(graph).count(), layer_names(graph).count());
+    let (all, weighted) = (graph.layers().count(), layer_names(graph).count());
     format!("{}, {weighted} of them with weights", counted(all, "layer"))
 }
 
@@ -52,7 +45,7 @@ mod tests {
         let last = net.node("last", Clip::RELU, &[relu], &[], Place::default()).unwrap();
         let graph = net.finish(&[last]).unwrap();
         assert_eq!(layers_in_words(&graph), "2 layers, 1 of them with weights");
-        assert_eq!(layers(&graph).count(), 2);
+        assert_eq!(graph.layers().count(), 2);
     }
 
     #[test]

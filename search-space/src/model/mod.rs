@@ -460,10 +460,7 @@ fn is_layer(graph: &Graph, name: &str) -> bool {
 
 /// The names of the layers of a network that have a weight, in order.
 pub fn layer_names(graph: &Graph) -> impl Iterator<Item = &str> {
-    let weighted = graph.nodes().filter(|(_, node)| {
-        let first = node.parameters.first();
-        first.is_some_and(|&first| graph.parameter(first).role == Role::Weight)
-    });
+    let weighted = graph.nodes().filter(|(_, node)| graph.has_weight(node));
     weighted.map(|(_, node)| &*graph.value(node.output).name)
 }
 

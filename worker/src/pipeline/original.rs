@@ -8,7 +8,7 @@ use edgesmith_common::spec::MeasurementSpec;
 use edgesmith_common::{ArtifactHash, Fp32Timing, Measurement};
 use edgesmith_compress::fold;
 use edgesmith_edge_runtime::Model;
-use edgesmith_graph::{Graph, Node, NodeId, Role};
+use edgesmith_graph::NodeId;
 use edgesmith_search_space::layer_names;
 
 use super::gate::QuietGate;
@@ -100,17 +100,12 @@ impl Own {
         let mut weighted = layer_names(&own.file.network).map(str::to_owned);
         let name = |(id, _): &(NodeId, _)| {
             let node = graph.node(*id);
-            let weighted = if has_weight(&graph, node) { weighted.next() } else { None };
+            let weighted = if graph.has_weight(node) { weighted.next() } else { None };
             weighted.unwrap_or_else(|| graph.value(node.output).name.to_string())
         };
         let names = layers(&graph).iter().map(name).collect();
         Some(Self { model, names })
     }
-}
-
-fn has_weight(graph: &Graph, node: &Node) -> bool {
-    let first = node.parameters.first();
-    first.is_some_and(|&first| graph.parameter(first).role == Role::Weight)
 }
 
 #[cfg(test)]

@@ -263,8 +263,7 @@ mod tests {
             let elements = network.shape(node.inputs[0]).elements() + output.elements();
             0.002 + (whole_vectors(network, node) / rate).max(elements as f64 / 5e5)
         };
-        let layers = network.nodes().zip(network.fused()).filter(|(_, fused)| !fused);
-        0.01 + layers.map(|((_, node), _)| layer(node)).sum::<f64>()
+        0.01 + network.layers().map(|(_, node)| layer(node)).sum::<f64>()
     }
 
     fn samples(of: &[(Features, f64)]) -> Samples {
