@@ -2,10 +2,10 @@
 //! does not has none.
 
 use edgesmith_search_space::{
-    Activation, Answers, ClusterSpace, DataShape, DistilSpace, Features, FineTuneSpace, Genotype,
-    Granularity, Importance, Operation, Precision, PruneSpace, PruneUnit, QuantizeSpace, RangeRule,
-    Recipe, RecipeSpace, Rewind, Rounding, Scope, Shrink, Skip, Space, SpaceDefinition, StageSpace,
-    StagedSpace, Step, StepSpace, WidthsSpace,
+    Activation, Answers, ClusterSpace, Course, DataShape, DistilSpace, Features, FineTuneSpace,
+    Genotype, Granularity, Importance, Multiple, Operation, Precision, PruneSpace, PruneUnit,
+    QuantizeSpace, RangeRule, Recipe, RecipeSpace, Rewind, Rounding, Scheduled, Scope, Shrink,
+    Skip, Space, SpaceDefinition, StageSpace, StagedSpace, Step, StepSpace, WidthsSpace,
 };
 use proptest::prelude::*;
 use rand::SeedableRng as _;
@@ -24,6 +24,11 @@ fn one<T: Copy>(all: &[T], rng: &mut ChaCha8Rng) -> T {
     *all.choose(rng).unwrap()
 }
 
+/// A number that falls to half of it over each training.
+fn falling(from: f64) -> Scheduled {
+    Scheduled::Changing { from, to: from / 2.0, course: Course::Linear }
+}
+
 fn tune(rng: &mut ChaCha8Rng) -> FineTuneSpace {
     FineTuneSpace {
         epochs: some(&[0, 1, 2], rng),
@@ -38,11 +43,11 @@ fn step(rng: &mut ChaCha8Rng) -> StepSpace {
     let both = [false, true];
     match rng.random_range(0..6) {
         0 => StepSpace::Distil(DistilSpace {
-            alpha: some(&[0.0.into(), 0.5.into(), 0.9.into()], rng),
-            temperature: some(&[2.0.into(), 4.0.into()], rng),
+            alpha: some(&[0.0.into(), 0.5.into(), falling(0.9)], rng),
+            temperature: some(&[2.0.into(), 4.0.into(), falling(8.0)], rng),
             answers: some(&[Answers::Classes, Answers::Values], rng),
-            features: some(&[Features::None, Features::Attention, Features::Relations], rng),
-            feature_weight: some(&[1.0, 10.0], rng),
+            features: some(Features::ALL, rng),
+            feature_weight: some(&[1.0.into(), 10.0.into(), falling(10.0)], rng),
         }),
         1 => {
             let units = [PruneUnit::Channels, PruneUnit::Weights, PruneUnit::TwoOfFour];
@@ -54,7 +59,7 @@ fn step(rng: &mut ChaCha8Rng) -> StepSpace {
                 importance: some(&[Importance::L1, Importance::L2, Importance::Taylor], rng),
                 rounds: some(&[1, 2], rng),
                 epochs: some(&[0, 1, 2], rng),
-                multiple_of: some(&[1.into(), 4.into()], rng),
+                multiple_of: some(&[1.into(), 4.into(), Multiple::Auto], rng),
                 rewind: some(&[Rewind::None, Rewind::Rate, Rewind::Weights], rng),
             })
         }
@@ -75,12 +80,12 @@ fn step(rng: &mut ChaCha8Rng) -> StepSpace {
                 rounding: some(&[Rounding::Nearest, Rounding::Adaround], rng),
                 fp32,
                 widths: WidthsSpace {
-                    weights: some(&[1, 4, 8, 16], rng),
+                    weights: some(&[1, 2, 4, 8, 16], rng),
                     affine: some(&both, rng),
                     activations: some(&[8, 16, 32], rng),
                     layers: match mixed[..] {
                         [] => Vec::new(),
-                        _ => some(&[1, 4, 8, 16, 32], rng),
+                        _ => some(&[1, 2, 4, 8, 16, 32], rng),
                     },
                 },
                 mixed,

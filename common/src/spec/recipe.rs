@@ -111,7 +111,7 @@ fn read_step(step: &mut Table, m: &mut Mistakes) -> Option<StepSpace> {
             features: names(step, "features", m).unwrap_or_else(|| vec![Features::None]),
             feature_weight: step
                 .list("feature_weight", m)
-                .unwrap_or_else(|| vec![DistilSpace::FEATURE_WEIGHT]),
+                .unwrap_or_else(|| vec![DistilSpace::FEATURE_WEIGHT.into()]),
         }),
         "prune" => {
             let named = step.has("granularity");

@@ -40,8 +40,8 @@ pub fn check_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
                 errors.check(&at("answers"), &s.answers, |_| true, "");
                 errors.check(&at("features"), &s.features, |_| true, "");
                 let weight = |v: &f64| *v > 0.0 && *v <= 1_000_000.0;
-                let text = "a number above 0 and at most 1000000";
-                errors.check(&at("feature_weight"), &s.feature_weight, weight, text);
+                let fault = |v: &Scheduled| v.fault(weight, "above 0 and at most 1000000");
+                errors.check_each(&at("feature_weight"), &s.feature_weight, fault);
             }
             StepSpace::Prune(s) => {
                 if s.at_most.is_empty() {
@@ -146,7 +146,6 @@ pub fn check_recorded_recipe(errors: &mut Errors, recipe: &RecipeSpace) {
                 errors.check_recorded(&at("temperature"), &s.temperature, finite);
                 errors.check_recorded(&at("answers"), &s.answers, |_| true);
                 errors.check_recorded(&at("features"), &s.features, |_| true);
-                let finite = |v: &f64| v.is_finite();
                 errors.check_recorded(&at("feature_weight"), &s.feature_weight, finite);
             }
             StepSpace::Prune(s) => {

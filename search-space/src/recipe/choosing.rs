@@ -262,7 +262,7 @@ impl StepSpace {
                 let features = settings.ask("features", &space.features, true);
                 let copies = !features.is_none();
                 let weight = settings.ask("feature_weight", &space.feature_weight, copies);
-                let feature_weight = if copies { weight } else { 0.0 };
+                let feature_weight = if copies { weight } else { 0.0.into() };
                 // What has no effect has its usual value, so that it makes no other candidate.
                 let answers = if learns { answers } else { Answers::Classes };
                 let temperature = if warm { temperature } else { DistilSpace::TEMPERATURE.into() };

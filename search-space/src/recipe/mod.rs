@@ -76,8 +76,8 @@ pub struct Distillation {
     #[serde(skip_serializing_if = "Features::is_none")]
     pub features: Features,
     /// What the loss of the features is multiplied with before it is added; 0 without features.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub feature_weight: f64,
+    #[serde(skip_serializing_if = "is_never_positive")]
+    pub feature_weight: Scheduled,
 }
 
 /// How channels or single weights are removed.
@@ -459,7 +459,7 @@ impl Distillation {
     pub fn of_answers(alpha: impl Into<Scheduled>, temperature: impl Into<Scheduled>) -> Self {
         let (alpha, temperature) = (alpha.into(), temperature.into());
         let (answers, features) = (Answers::Classes, Features::None);
-        Self { alpha, temperature, answers, features, feature_weight: 0.0 }
+        Self { alpha, temperature, answers, features, feature_weight: 0.0.into() }
     }
 }
 
@@ -491,6 +491,10 @@ fn left_out(steps: &[Step], removes: impl Fn(&Pruning) -> bool) -> bool {
         }
     }
     removed == Some(false)
+}
+
+fn is_never_positive(number: &Scheduled) -> bool {
+    !number.is_ever_positive()
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]

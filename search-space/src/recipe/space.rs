@@ -58,7 +58,7 @@ pub struct DistilSpace {
     /// What is copied besides the answers.
     pub features: Vec<Features>,
     /// Weights of its loss; used only with features.
-    pub feature_weight: Vec<f64>,
+    pub feature_weight: Vec<Scheduled>,
 }
 
 impl DistilSpace {
@@ -70,7 +70,7 @@ impl DistilSpace {
 
     /// From the teacher's answers alone.
     pub fn of_answers(alpha: Vec<Scheduled>, temperature: Vec<Scheduled>) -> Self {
-        let (features, feature_weight) = (vec![Features::None], vec![Self::FEATURE_WEIGHT]);
+        let (features, feature_weight) = (vec![Features::None], vec![Self::FEATURE_WEIGHT.into()]);
         let answers = vec![Answers::Classes];
         Self { alpha, temperature, answers, features, feature_weight }
     }

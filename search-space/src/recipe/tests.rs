@@ -36,7 +36,7 @@ fn distil(alpha: &[f64]) -> StepSpace {
         temperature: vec![2.0.into(), 4.0.into()],
         answers: vec![Answers::Classes],
         features: vec![Features::None],
-        feature_weight: vec![1.0],
+        feature_weight: vec![1.0.into()],
         alpha,
     })
 }
@@ -167,7 +167,7 @@ fn schedules_are_options_like_numbers() {
         temperature: vec![2.0.into(), 4.0.into()],
         answers: vec![Answers::Classes],
         features: vec![Features::None],
-        feature_weight: vec![1.0],
+        feature_weight: vec![1.0.into()],
     })]);
     let options = &space.choices().iter().find(|c| c.name == "distil.alpha").unwrap().options;
     assert_eq!(options[..], ["0", "0.5", "0.9-to-0-linear"]);
@@ -202,7 +202,7 @@ fn the_texts_of_recipes_are_explained() {
     let falling = Scheduled::Changing { from: 0.9, to: 0.3, course: Course::Linear };
     let copying = Distillation {
         features: Features::Relations,
-        feature_weight: 10.0,
+        feature_weight: 10.0.into(),
         ..Distillation::of_answers(0.5, 4.0)
     };
     let halved = Amount::Blocks { counted: Counted::Macs, share: 0.5 };
@@ -250,7 +250,7 @@ fn features_are_copied_with_or_without_answers() {
         temperature: vec![2.0.into()],
         answers: vec![Answers::Classes],
         features: Features::ALL.to_vec(),
-        feature_weight: vec![1.0, 9.0],
+        feature_weight: vec![1.0.into(), 9.0.into()],
     })]);
     let names = ["distil.alpha", "distil.features", "distil.feature_weight"];
     assert_eq!(searched(&space), names);

@@ -479,7 +479,8 @@ fn take_steps(
                 let images = Tensor::from_data(part.images, &device);
                 let (logits, seen) = network.forward_with(images, &values);
                 let besides = copied.as_ref().zip(part.features.as_deref());
-                let weight = distillation.map_or(0.0, |settings| settings.feature_weight);
+                let weight =
+                    distillation.map_or(0.0, |settings| settings.feature_weight.at(at, all_steps));
                 let besides = besides.and_then(|(copied, rows)| {
                     of_features(copied, seen, rows, weight * share, regressor.as_mut())
                 });

@@ -204,7 +204,7 @@ pub(super) enum StepDocument {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         features: Option<Vec<String>>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        feature_weight: Option<Vec<f64>>,
+        feature_weight: Option<Vec<ScheduledDocument>>,
     },
     Prune {
         /// Absent in documents from before single weights could go, and for channels.

@@ -255,6 +255,15 @@ features = ["none", "attention", "relations"]
 feature_weight = [2.5, 10.0]
 "#;
 
+/// Distillation whose features count less and less.
+const FEATURE_SCHEDULES: &str = r#"[teacher]
+epochs = 11
+[[recipe.steps]]
+pass = "distil"
+features = "attention"
+feature_weight = [2.5, { from = 10.0, to = 0.5, schedule = "cosine" }]
+"#;
+
 /// Distillation of values, and of what a teacher computes in the middle.
 const VALUES: &str = r#"[teacher]
 epochs = 11
@@ -424,6 +433,7 @@ fn studies() -> Vec<(&'static str, String)> {
         ("clusters", with_steps(&of("name = \"random\""), CLUSTERED)),
         ("bits", without_latency(&with_steps(&of("name = \"random\""), BITS))),
         ("distil-schedules", with_steps(&of("name = \"random\""), SCHEDULES)),
+        ("distil-feature-schedules", with_steps(&of("name = \"random\""), FEATURE_SCHEDULES)),
         ("distil-features", with_steps(&of("name = \"random\""), FEATURES)),
         ("distil-values", with_steps(&of("name = \"random\""), VALUES)),
         ("prune-measured", with_steps(&of("name = \"random\""), MEASURED)),

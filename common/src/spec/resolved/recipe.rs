@@ -53,7 +53,7 @@ impl StepDocument {
                     temperature: scheduled(&space.temperature),
                     answers: (space.answers != usual.answers).then(|| texts(&space.answers)),
                     features: copies.then(|| texts(&space.features)),
-                    feature_weight: copies.then_some(space.feature_weight),
+                    feature_weight: copies.then(|| scheduled(&space.feature_weight)),
                 }
             }
             StepSpace::Prune(space) => Self::Prune {
@@ -126,7 +126,7 @@ impl StepDocument {
                     space.features = parse_all("recipe.steps.features", &features)?;
                 }
                 if let Some(weight) = feature_weight {
-                    space.feature_weight = weight;
+                    space.feature_weight = into_scheduled("recipe.steps.feature_weight", &weight)?;
                 }
                 StepSpace::Distil(space)
             }

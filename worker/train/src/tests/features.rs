@@ -13,7 +13,8 @@ use crate::hints::Regressor;
 
 const KINDS: [Features; 3] = [Features::Attention, Features::Relations, Features::Hints];
 
-fn settings(features: Features, feature_weight: f64) -> Distillation {
+fn settings(features: Features, weight: impl Into<Scheduled>) -> Distillation {
+    let feature_weight = weight.into();
     Distillation { features, feature_weight, ..Distillation::of_answers(0.5, 2.0) }
 }
 
@@ -202,6 +203,12 @@ fn a_student_comes_nearer_to_the_features_that_it_copies() {
         assert_ne!(copied.weights, answers.weights, "{kind}");
         assert_eq!(copied.losses.len(), 2);
         assert_eq!(train(settings(kind, 5.0), Some(1), plain).weights, copied.weights, "{kind}");
+        // A weight that changes is that of each step, wherever the training stops and goes on.
+        let weight = |to: f64| Scheduled::Changing { from: 5.0, to, course: Course::Linear };
+        assert_eq!(train(settings(kind, weight(5.0)), None, plain).weights, copied.weights);
+        let falling = train(settings(kind, weight(0.5)), None, plain).weights;
+        assert_ne!(falling, copied.weights, "{kind}");
+        assert_eq!(train(settings(kind, weight(0.5)), Some(1), plain).weights, falling, "{kind}");
         // On another device, with padded channels and losses that are read later.
         let padded = train(settings(kind, 5.0), None, (2, 4));
         for (a, b) in padded.losses.iter().zip(&copied.losses) {
