@@ -7,11 +7,12 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use edgesmith_common::spec::TrainingSpec;
+use edgesmith_compress::{Calibration, Scheme, fold};
 use edgesmith_console::table::{self, Align};
 use edgesmith_console::{ListFormat, Output, invalid, number, print};
-use edgesmith_graph::{Graph, Groups, Op, Operation as _};
+use edgesmith_graph::{Graph, Groups, Op, Operation as _, Quantization};
 use edgesmith_search_space::{Activation, Architecture, DataShape, Operation, Skip, Stage};
-use edgesmith_train::{Cores, Throughput, TrainDevice};
+use edgesmith_train::{Cores, Throughput, TrainDevice, fresh_weights};
 use edgesmith_worker::slots;
 use serde::Serialize;
 
@@ -39,6 +40,10 @@ pub struct Args {
     /// Device that trains: flex, or wgpu if the program is built with it
     #[arg(long, default_value = "flex")]
     pub backend: String,
+    /// Train with simulated quantization to 8 bits: batch normalisation is folded, and the scales
+    /// learn along
+    #[arg(long)]
+    pub quantized: bool,
     /// How to print; json contains the layers of each network
     #[arg(long, value_enum, default_value = "table")]
     pub format: ListFormat,
@@ -99,6 +104,7 @@ enum Settings {
 #[derive(Debug, Serialize)]
 struct Timed<'a> {
     version: u32,
+    quantized: bool,
     optimizer: &'static str,
     label_smoothing: f64,
     weight_decay: f64,
@@ -128,15 +134,23 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut graphs = Vec::new();
     for candidate in chosen {
         let shape = DataShape { channels: candidate.channels, classes: CLASSES };
-        graphs.push((candidate, candidate.architecture.graph(shape)?));
+        let graph = candidate.architecture.graph(shape)?;
+        let (graph, quantization) = if args.quantized {
+            let (folded, quantization) = quantized(&graph)?;
+            (folded, Some(quantization))
+        } else {
+            (graph, None)
+        };
+        graphs.push((candidate, graph, quantization));
     }
     let mut rows = Vec::new();
-    for (candidate, graph) in &graphs {
+    for (candidate, graph, quantization) in &graphs {
         for &threads in &args.threads {
             for &batch_size in &args.batch_size {
                 let cores = Cores::new(threads)?;
                 let training = Throughput::usual_training(batch_size);
-                let timed = Throughput::measure(graph, &training, device, &cores, seconds)?;
+                let trained = (graph, quantization.as_ref());
+                let timed = Throughput::measure(trained, &training, device, &cores, seconds)?;
                 rows.push(Row {
                     network: candidate.name,
                     architecture: candidate.architecture.to_string(),
@@ -158,6 +172,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Throughput::usual_training(2);
     let timed = Timed {
         version: 2,
+        quantized: args.quantized,
         optimizer: "adamw",
         label_smoothing,
         weight_decay,
@@ -165,6 +180,16 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         rows,
     };
     print(&timed, args.format)
+}
+
+/// The same network with batch normalisation folded, and scales for 8 bits. They are those of one
+/// image and of random weights, because the time of a step does not depend on them.
+fn quantized(graph: &Graph) -> anyhow::Result<(Graph, Quantization)> {
+    let (graph, weights) = fold(graph, &fresh_weights(graph, [1; 32]));
+    let mut calibration = Calibration::new(&graph, &weights);
+    calibration.observe(vec![0.5; graph.input().elements() as usize])?;
+    let quantization = calibration.finish((0.0, 1.0), &Scheme::default())?;
+    Ok((graph, quantization))
 }
 
 impl Output for Timed<'_> {
@@ -299,9 +324,12 @@ mod tests {
             for cores in [Cores::one(), Cores::new(2.try_into().unwrap()).unwrap()] {
                 let enough = Duration::from_nanos(1);
                 let flex = TrainDevice::Flex;
-                let timed = Throughput::measure(&graph, &spec, flex, &cores, enough).unwrap();
-                assert_eq!(timed.steps, 1, "{}", candidate.name);
-                assert!(timed.took > Duration::ZERO);
+                let (folded, quantization) = quantized(&graph).unwrap();
+                for trained in [(&graph, None), (&folded, Some(&quantization))] {
+                    let timed = Throughput::measure(trained, &spec, flex, &cores, enough).unwrap();
+                    assert_eq!(timed.steps, 1, "{}", candidate.name);
+                    assert!(timed.took > Duration::ZERO);
+                }
             }
         }
     }

@@ -160,7 +160,7 @@ fn measure(device: TrainDevice, cores: NonZeroUsize) -> Result<Measured, SlotsEr
     let (architecture, data) = timed_network();
     let (graph, spec) = (architecture.graph(data)?, Throughput::usual_training(BATCH_SIZE));
     let rate = |cores: &Cores, enough| -> Result<f64, SlotsError> {
-        Ok(Throughput::measure(&graph, &spec, device, cores, enough)?.images_per_second())
+        Ok(Throughput::measure((&graph, None), &spec, device, cores, enough)?.images_per_second())
     };
     // Run one training first, so that one-time work, such as choosing the fastest kernels of a GPU,
     // is not timed.

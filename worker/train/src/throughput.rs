@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use edgesmith_common::Seed;
 use edgesmith_common::spec::{Augmentation, OptimizerSpec, TrainingSpec};
 use edgesmith_data::{Dataset, ImageSet, Normalization, Origin, Views};
-use edgesmith_graph::Graph;
+use edgesmith_graph::{Graph, Quantization};
 use edgesmith_search_space::Shrink;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -40,12 +40,13 @@ pub struct Throughput {
 
 impl Throughput {
     /// Times training steps of a network, with the batch size and optimizer of `spec`, until
-    /// they have taken `enough` time.
+    /// they have taken `enough` time. With `quantization`, which is simulated, the network is
+    /// folded.
     ///
     /// # Errors
     /// If the training fails.
     pub fn measure(
-        graph: &Graph,
+        (graph, quantization): (&Graph, Option<&Quantization>),
         spec: &TrainingSpec,
         device: TrainDevice,
         cores: &Cores,
@@ -72,7 +73,7 @@ impl Throughput {
             at_once: u32::MAX,
             shuffle_seed: [2; 32],
             distillation: None,
-            quantization: None,
+            quantization,
             kept: None,
             device,
             cores,
