@@ -17,6 +17,7 @@ use edgesmith_search_space::{
 };
 use edgesmith_train::{Checkpoint, SoftTargets, Trained, settled};
 
+pub use self::measured::Multiples;
 use self::stages::{Changed, LEFT_OUT, Pruned, Stages, unpruned};
 use super::hopeless;
 use super::run::{Pass, Phase, Quantized, Run};
@@ -65,6 +66,8 @@ pub struct Passes<'a> {
     early: BTreeMap<u32, Weights>,
     /// Whether weights that are equal stay so, because they are clusters.
     clustered: bool,
+    /// Whether the recipe's layers compute in integers in the end.
+    in_integers: bool,
     /// What the pass says beside its name.
     note: Option<String>,
     /// What the prunings since the last training removed.
@@ -153,6 +156,7 @@ impl<'a> Passes<'a> {
             first,
             early,
             clustered,
+            in_integers: false,
             note,
             pruned,
         }
@@ -164,6 +168,7 @@ impl<'a> Passes<'a> {
         recipe: &Recipe,
         first: StageReport,
     ) -> Result<Compressed, AttemptError> {
+        self.in_integers = recipe.precision() == Precision::Int8;
         let mut quantized = None;
         let mut stages = Stages::of(first);
         let steps = recipe.steps_on(&self.graph.clone());

@@ -20,7 +20,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use edgesmith_common::spec::{StudySpec, TeacherSource, Workload};
@@ -39,7 +39,7 @@ use edgesmith_train::{Checkpoint, Cores, Moments, SoftTargets, TrainDevice, Trai
 
 pub use self::gate::{Busy, Quiet, QuietGate};
 
-use self::compress::{Compressed, Epochs, First, Passes};
+use self::compress::{Compressed, Epochs, First, Multiples, Passes};
 use self::inputs::{Data, DataKey};
 use self::memory::TrainingMemory;
 use self::original::Originals;
@@ -71,8 +71,7 @@ pub struct Pipeline {
     tables: Tables,
     soft_targets: Lru<ArtifactHash, SoftTargets>,
     originals: Originals,
-    /// The multiple of channels that is fast on this machine, once it was measured.
-    multiple: OnceLock<u32>,
+    multiples: Multiples,
 }
 
 impl Pipeline {
@@ -95,7 +94,7 @@ impl Pipeline {
             data: Lru::new(DATA_MEMORY),
             soft_targets: Lru::new(DATA_MEMORY),
             originals: Originals::default(),
-            multiple: OnceLock::new(),
+            multiples: Multiples::default(),
         }
     }
 
@@ -195,7 +194,7 @@ impl Pipeline {
         let device = self.training_device()?;
         let class_names = self.class_names(study)?;
         let (cores, memory, busy) = (&self.cores, &self.memory, &busy);
-        let (info, multiple) = (&self.info, &self.multiple);
+        let (info, multiples) = (&self.info, &self.multiples);
         let run = Run {
             device,
             cores,
@@ -206,7 +205,7 @@ impl Pipeline {
             context,
             busy,
             info,
-            multiple,
+            multiples,
         };
 
         let epochs = match trial.donor {
@@ -337,7 +336,7 @@ impl Pipeline {
         let started = Instant::now();
         let device = self.training_device()?;
         let (cores, memory, busy) = (&self.cores, &self.memory, &busy);
-        let (info, multiple) = (&self.info, &self.multiple);
+        let (info, multiples) = (&self.info, &self.multiples);
         let run = Run {
             device,
             cores,
@@ -348,7 +347,7 @@ impl Pipeline {
             context,
             busy,
             info,
-            multiple,
+            multiples,
         };
         let mut trainings = Trainings::of(teacher);
         // A teacher from elsewhere expects images that are normalised as there.

@@ -4,7 +4,7 @@
 mod observe;
 
 use std::ops::ControlFlow;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use edgesmith_common::spec::{StudySpec, TeacherSpec, TrainWork};
 use edgesmith_common::{
@@ -24,6 +24,7 @@ use edgesmith_train::{
     normalizes, safetensors,
 };
 
+use super::compress::Multiples;
 use super::memory::{Share, TrainingMemory};
 use super::notes::{Origin, add_notes};
 use super::{Busy, hopeless, inputs};
@@ -201,8 +202,8 @@ pub struct Run<'a> {
     pub busy: &'a Busy<'a>,
     /// The machine, for measurements.
     pub info: &'a DeviceInfo,
-    /// The fast multiple of channels, once it is known.
-    pub multiple: &'a OnceLock<u32>,
+    /// The fast multiples of channels, once they are known.
+    pub multiples: &'a Multiples,
 }
 
 impl Run<'_> {

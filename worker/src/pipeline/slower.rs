@@ -18,6 +18,10 @@ use crate::session::AttemptContext;
 /// Most layers that are named.
 const MOST_LAYERS: usize = 8;
 
+/// Layers that take no more than so many milliseconds longer are not named: that is less than the
+/// digits that are shown.
+const LEAST_MS: f64 = 1e-4;
+
 /// What times models: `whole` as the study says it, and `nodes` each node of one.
 pub struct Timers<W, N> {
     pub whole: W,
@@ -86,8 +90,12 @@ where
 /// `None` in place of a failure.
 fn unless_stopped<T>(result: Result<T, ProbeError>) -> Result<Option<T>, ProbeError> {
     match result {
+        Ok(timed) => Ok(Some(timed)),
         Err(ProbeError::Stopped) => Err(ProbeError::Stopped),
-        other => Ok(other.ok()),
+        Err(error) => {
+            tracing::warn!("a trial is not compared with a network in fp32: {error}");
+            Ok(None)
+        }
     }
 }
 
@@ -125,7 +133,33 @@ fn weights(layer: &Layer) -> Option<usize> {
         Layer::FloatLinear(layer) => Some(layer.weight.len()),
         Layer::IntLinear(layer) => Some(layer.linear.weight.len()),
         Layer::Leveled(layer) => Some(layer.levels().len()),
-        _ => None,
+        Layer::IntAddTwice(_)
+        | Layer::AveragePool(_)
+        | Layer::IntAveragePool(_)
+        | Layer::Binary(_)
+        | Layer::Concat(_)
+        | Layer::Constant(_)
+        | Layer::Quantize(_)
+        | Layer::Dequantize(_)
+        | Layer::Gather(_)
+        | Layer::LayerNormalization(_)
+        | Layer::Map(_)
+        | Layer::MatrixProduct(_)
+        | Layer::MaxPool(_)
+        | Layer::Pad(_)
+        | Layer::Prelu(_)
+        | Layer::IntProduct(_)
+        | Layer::Reduce(_)
+        | Layer::IntReduce(_)
+        | Layer::Reshape(_)
+        | Layer::Resize(_)
+        | Layer::IntResize(_)
+        | Layer::Round(_)
+        | Layer::Select(_)
+        | Layer::Softmax(_)
+        | Layer::IntSum(_)
+        | Layer::Table(_)
+        | Layer::Transpose(_) => None,
     }
 }
 
@@ -194,15 +228,17 @@ fn slower(
     let (mut found, mut conversions) = (Vec::new(), BTreeMap::<usize, f64>::new());
     for (node, pair) in pairs.iter().enumerate() {
         let Some(others) = pair else { continue };
-        let (time, original_ms) = (shipped_ms[node], others.iter().map(|&at| other_ms[at]).sum());
+        let time = shipped_ms[node];
+        let original_ms: f64 = others.iter().map(|&at| other_ms[at]).sum();
+        let slower = (1.0 + Measurement::SLOWER) * original_ms;
         if others.is_empty() && converts(&shipped.nodes[node].layer) {
             *conversions.entry(cause(shipped, node)).or_default() += time;
-        } else if time > (1.0 + Measurement::SLOWER) * original_ms {
+        } else if time > slower.max(original_ms + LEAST_MS) {
             let (layer, conversions, shipped_ms) = (names[node].clone(), false, time);
             found.push(LayerTimes { layer, conversions, shipped_ms, original_ms });
         }
     }
-    let conversions = conversions.into_iter().filter(|(_, time)| *time > 0.0);
+    let conversions = conversions.into_iter().filter(|(_, time)| *time > LEAST_MS);
     found.extend(conversions.map(|(node, shipped_ms)| {
         let (layer, conversions, original_ms) = (names[node].clone(), true, 0.0);
         LayerTimes { layer, conversions, shipped_ms, original_ms }
@@ -275,6 +311,8 @@ mod tests {
         let times = [1.04, 2.0, 0.5, 6.0];
         assert_eq!(found(&pairs, &times), [d, b.clone()], "4 % more is within the spread");
         assert_eq!(found(&pairs, &times[..3]), [], "a layer was not timed");
+        let little = times.map(|_| 4e-5);
+        assert_eq!(found(&[const { Some(vec![]) }; 4], &little), [], "too little to be shown");
         // One that became two is compared with both, and one that is not known with none.
         let (c, d) = (("c".to_owned(), 0.0), ("d".to_owned(), 5.0));
         let pairs = [None, Some(vec![1]), Some(vec![]), Some(vec![2, 3])];

@@ -2,8 +2,11 @@
 //! engine on this machine, and which multiples of channels the engine likes. It decides nothing
 //! about devices other than this one.
 
+use std::sync::OnceLock;
+
 use edgesmith_common::AttemptError;
 use edgesmith_common::spec::MeasurementSpec;
+use edgesmith_compress::{Calibration, Scheme};
 use edgesmith_data::Normalization;
 use edgesmith_edge_runtime::Model;
 use edgesmith_graph::{
@@ -14,7 +17,7 @@ use edgesmith_train::fresh_weights;
 
 use super::super::hopeless;
 use super::super::run::Run;
-use crate::export::float_model;
+use crate::export::{float_model, lower};
 use crate::probe::{self, ProbeError};
 
 /// Multiples that are compared.
@@ -27,6 +30,20 @@ const EQUALLY_FAST: f64 = 1.02;
 const WIDTHS: std::ops::RangeInclusive<u32> = 17..=32;
 /// Side of the image that a timed convolution reads.
 const SIDE: u32 = 16;
+
+/// The multiples of channels that are fast on this machine, once they were measured.
+#[derive(Debug, Default)]
+pub struct Multiples {
+    fp32: OnceLock<u32>,
+    integers: OnceLock<u32>,
+}
+
+impl Multiples {
+    /// That of layers in integers of 8 bits, or in fp32.
+    pub fn of(&self, integers: bool) -> &OnceLock<u32> {
+        if integers { &self.integers } else { &self.fp32 }
+    }
+}
 
 impl Run<'_> {
     /// How much a network takes of what is measured, and `None` of what is counted.
@@ -58,15 +75,16 @@ impl Run<'_> {
         probe::measure(model, spec, 1, self.info, quiet, stopped).map(|timing| timing.p50_ms)
     }
 
-    /// The multiple of channels that is fastest in the engine on this machine. It is measured once
-    /// per process.
-    pub fn fast_multiple(&self) -> Result<u32, AttemptError> {
-        if let Some(known) = self.multiple.get() {
+    /// The multiple of channels that is fastest in the engine on this machine, of layers in
+    /// integers of 8 bits or in fp32. It is measured once per process.
+    pub fn fast_multiple(&self, integers: bool) -> Result<u32, AttemptError> {
+        let known = self.multiples.of(integers);
+        if let Some(known) = known.get() {
             return Ok(*known);
         }
         let spec = &self.study.work.measurement;
         let times: Result<Vec<f64>, ProbeError> = WIDTHS
-            .map(|width| match convolution(width) {
+            .map(|width| match convolution(width, integers) {
                 Some(model) => self.time(&model, spec),
                 None => Ok(f64::NAN),
             })
@@ -78,7 +96,7 @@ impl Run<'_> {
                 FALLBACK
             }
         };
-        Ok(*self.multiple.get_or_init(|| multiple))
+        Ok(*known.get_or_init(|| multiple))
     }
 }
 
@@ -101,11 +119,18 @@ fn fastest(times: &[f64]) -> u32 {
 
 /// The model of a convolution of so many channels, and of what it needs around it. `None` if the
 /// engine refuses it, which would be a mistake of this module.
-fn convolution(width: u32) -> Option<Model> {
+fn convolution(width: u32, integers: bool) -> Option<Model> {
     let graph = around(width).ok()?;
     let weights = fresh_weights(&graph, [0; 32]);
     let normalization = Normalization { mean: vec![0.0], std: vec![1.0] };
-    float_model(&graph, &weights, &normalization).ok()
+    if !integers {
+        return float_model(&graph, &weights, &normalization).ok();
+    }
+    // Any scales do: the engine's time does not depend on them.
+    let mut calibration = Calibration::new(&graph, &weights);
+    calibration.observe(vec![1.0; graph.input().elements() as usize]).ok()?;
+    let quantization = calibration.finish((0.0, 1.0), &Scheme::default()).ok()?;
+    lower(&graph, &weights, Some(&quantization), &normalization).ok()
 }
 
 fn around(width: u32) -> Result<Graph, GraphError> {
@@ -157,6 +182,8 @@ impl Goal {
 
     fn number(&self, number: f64) -> String {
         match self.counted {
+            // Small networks take some microseconds.
+            Counted::Latency if number < 0.1 => format!("{number:.4}"),
             Counted::Latency => format!("{number:.3}"),
             Counted::Bytes | Counted::Channels | Counted::Macs | Counted::Parameters => {
                 format!("{number:.0}")
@@ -200,7 +227,8 @@ mod tests {
     #[test]
     fn the_engine_takes_what_is_timed() {
         for width in WIDTHS {
-            assert!(convolution(width).is_some(), "{width}");
+            let model = |integers: bool| convolution(width, integers).expect("the engine takes it");
+            assert!(model(true).has_integers() && !model(false).has_integers(), "{width}");
         }
     }
 }

@@ -65,7 +65,7 @@ impl Passes<'_> {
         let mut origin: Vec<usize> = (0..groups.groups().len()).collect();
         let multiple = match pruning.multiple_of {
             Multiple::Of(multiple) => multiple,
-            Multiple::Auto => self.run.fast_multiple()?,
+            Multiple::Auto => self.run.fast_multiple(self.in_integers)?,
         } as usize;
         let goal = match (goal, pruning.amount.of_network()) {
             (None, Some((counted, _))) if counted.is_measured() => Some(self.goal(counted)?),

@@ -146,6 +146,15 @@ fn channels_go_until_the_network_takes_its_time() {
     for group in graph.group_sizes().into_iter().filter(|group| !group.fixed) {
         assert!(group.channels % multiple == 0, "{pass}: {}", group.channels);
     }
+    // It is that of the arithmetic that the recipe ends in.
+    let int8 = step("prune", "of = \"macs\"\nshare = 0.4\nmultiple_of = \"auto\"\nepochs = 0")
+        + &step("quantize", "");
+    for (recipe, integers) in [(step("prune", settings), false), (int8, true)] {
+        let worker = worker();
+        worker.execute(task_of(&study(&recipe), None, None), &context).unwrap();
+        let known = [false, true].map(|integers| worker.multiples.of(integers).get().is_some());
+        assert_eq!(known, [!integers, integers]);
+    }
     // After several rounds it is said once.
     let settings = "of = \"macs\"\nshare = 0.4\nmultiple_of = \"auto\"\nrounds = 2\nepochs = 0";
     let trained = run(&study(&step("prune", settings)), &context).unwrap();

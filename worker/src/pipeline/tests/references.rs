@@ -27,7 +27,7 @@ fn with_run<T>(task: &TaskWork, context: &AttemptContext, test: impl FnOnce(&Run
         context,
         busy: &busy,
         info: &worker.info,
-        multiple: &worker.multiple,
+        multiples: &worker.multiples,
     })
 }
 
