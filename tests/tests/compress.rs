@@ -1,8 +1,9 @@
 //! `edgesmith compress` and `sensitivity`: one network in, one smaller network out.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use edgesmith_tests::{TinyStudy, run};
+use edgesmith_tests::{PATIENCE, Process, TinyStudy, command, complete, run};
 use serde_json::Value;
 
 const RECIPE: &str = r#"
@@ -188,6 +189,7 @@ fn a_network_is_compressed_by_a_recipe_and_within_limits() {
     let by_recipe = [&compress[..], &["--recipe", "r.toml", "-o", "small.edge"]].concat();
     let ran = run(at, &by_recipe);
     let shown = ran.stdout();
+    assert!(!ran.stderr().contains("warning"), "{}", ran.stderr());
     ran.ok();
     assert!(shown.contains("The best of 1 recipe is trial 0 of net-r: int8 prune 40% of macs"));
     assert!(!shown.contains("Pareto front"), "{shown}");
@@ -280,6 +282,9 @@ fn a_network_is_compressed_by_a_recipe_and_within_limits() {
     let hopeless = [&compress[..], &hopeless, &["-o", "tiny.edge"]].concat();
     let ran = run(at, &hopeless);
     assert_eq!(ran.code(), 3, "{ran:?}");
+    // The teacher of the file is one of its own space.
+    let said = "[teacher] of data.toml is a network of its study's space, so it is not used";
+    assert!(ran.stderr().contains(said), "{}", ran.stderr());
     let shown = ran.stdout();
     assert!(at.join("tiny.edge").is_file());
     let again = run(at, &hopeless);
@@ -291,6 +296,53 @@ fn a_network_is_compressed_by_a_recipe_and_within_limits() {
     assert!(!fewer.stderr().contains("budget.trials"), "{}", fewer.stderr());
     assert!(shown.contains("model_bytes<=300: not met"), "{shown}");
     assert!(shown.contains("no recipe keeps all limits"), "{shown}");
+    // What no recipe can keep is a mistake.
+    let line = ["--auto", "peak_memory_bytes<=10", "--trials", "2", "--name", "none"];
+    let said = "no network of the space has peak_memory_bytes below";
+    run(at, &[&compress[..], &line].concat()).fails(2, &["the command line has 1 mistake", said]);
+}
+
+/// Ctrl-C stops it, the same command goes on, and what was finished is not tried again.
+#[test]
+fn a_search_of_recipes_is_stopped_and_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    with_network(at);
+    let slow = RECIPE.replace("share = 0.4", "share = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7]");
+    std::fs::write(at.join("r.toml"), slow.replace("epochs = 2", "epochs = 8")).unwrap();
+    let line = ["compress", "net.onnx", "--data", "data.toml", "--recipe", "r.toml"];
+    let line = [&line[..], &["--slots", "1", "-o", "best.edge"]].concat();
+    let first = Process::start_with_log(command(at, &line), &at.join("log"));
+    let trials = || {
+        let ran = run(at, &["trials", "net-r", "--format", "json"]);
+        let document = serde_json::from_str::<Value>(&ran.stdout()).unwrap_or_default();
+        document["trials"].as_array().cloned().unwrap_or_default()
+    };
+    let start = Instant::now();
+    while complete(&trials()).is_empty() {
+        assert!(start.elapsed() < PATIENCE, "no recipe was tried");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    first.interrupt();
+    assert_eq!(first.wait(), Some(130));
+    let said = std::fs::read_to_string(at.join("log")).unwrap();
+    let hint = "Continue with: edgesmith compress net.onnx --data data.toml --recipe r.toml";
+    assert!(said.contains(hint) && !at.join("best.edge").exists(), "{said}");
+    let before = complete(&trials());
+    assert!((1..6).contains(&before.len()), "{} were complete", before.len());
+    // The study is there for the other commands.
+    let front = run(at, &["pareto", "net-r", "--format", "json"]).json();
+    assert!(!front["trials"].as_array().unwrap().is_empty(), "{front}");
+
+    let second = run(at, &line);
+    assert!(second.stderr().contains("continues"), "{}", second.stderr());
+    assert!(second.ok().contains("The best of 6 recipes is trial "));
+    assert!(at.join("best.edge").is_file());
+    let after = complete(&trials());
+    assert_eq!(after.len(), 6);
+    for trial in &before {
+        assert!(after.contains(trial), "{trial:?} changed");
+    }
 }
 
 #[test]

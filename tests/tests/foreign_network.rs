@@ -52,6 +52,12 @@ fn a_foreign_file_is_told_how_it_reads_pixels() {
     let same = accuracy(&["own.onnx", "--output", "logits"]);
     assert_eq!(accuracy(&["foreign.onnx", "--raw-pixels"]), same);
     run(at, &["evaluate", "foreign.onnx", "--data", "first.toml"]).fails(2, &["--raw-pixels"]);
+    // Pixels that are read in another way leave nothing but chance.
+    std::fs::write(at.join("r.toml"), "[[recipe.steps]]\npass = \"quantize\"\n").unwrap();
+    let line = ["compress", "foreign.onnx", "--data", "first.toml", "--recipe", "r.toml"];
+    let ran = run(at, &[&line[..], &["--mean", "0", "--std", "1000"]].concat());
+    let said = "of the validation images correctly, and chance 10.00 %: check --mean and --std";
+    assert!(ran.stderr().contains(said), "{}", ran.stderr());
     run(at, &["evaluate", "own.onnx", "--data", "first.toml", "--output", "classes"])
         .fails(2, &["no output \"classes\"", "it has logits"]);
     run(at, &["inspect", "own.onnx", "--input-shape", "image=1,1,9,9"])

@@ -213,6 +213,20 @@ impl Answer {
         self.lost(effect) > MATTERS.max(2.0 * chance) + 1e-9
     }
 
+    /// The layers that lose much in integers.
+    fn fragile(&self) -> Vec<&Layer> {
+        let mut all = self.worst_first();
+        all.retain(|layer| self.matters(&layer.quantized));
+        all
+    }
+
+    /// The layers that lose little without some of their channels.
+    fn robust(&self) -> Vec<&Layer> {
+        let mut all = self.worst_first();
+        all.retain(|layer| layer.pruned.as_ref().is_some_and(|p| !self.matters(&p.effect)));
+        all
+    }
+
     /// What follows for a recipe.
     fn advice(&self) -> String {
         let images = counted(self.images, "image");
@@ -227,9 +241,7 @@ impl Answer {
                 layers.iter().map(|layer| format!("{:?}", layer.name)).collect();
             names.join(", ")
         };
-        let all = self.worst_first();
-        let fragile: Vec<&Layer> =
-            all.iter().copied().filter(|layer| self.matters(&layer.quantized)).collect();
+        let (fragile, robust) = (self.fragile(), self.robust());
         let mut text = String::new();
         let points = MATTERS * 100.0;
         if fragile.is_empty() {
@@ -247,13 +259,8 @@ impl Answer {
                 quoted(fragile)
             );
         }
-        let robust: Vec<&Layer> = all
-            .iter()
-            .copied()
-            .filter(|layer| layer.pruned.as_ref().is_some_and(|p| !self.matters(&p.effect)))
-            .collect();
         let share = format!("{:.0} %", self.share * 100.0);
-        if all.iter().all(|layer| layer.pruned.is_none()) {
+        if self.found.layers.iter().all(|layer| layer.pruned.is_none()) {
             text.push_str("No channel of the network may be removed.\n");
         } else if robust.is_empty() {
             let _ = writeln!(
@@ -350,8 +357,16 @@ impl Output for Answer {
                 })
             })
             .collect();
+        let advice = (self.images >= ENOUGH_IMAGES).then(|| {
+            let names = |layers: Vec<&Layer>| -> Vec<String> {
+                layers.iter().map(|layer| layer.name.clone()).collect()
+            };
+            json!({
+                "keep_in_fp32": names(self.fragile()), "may_lose_channels": names(self.robust()),
+            })
+        });
         json!({
-            "version": json::VERSION, "model": self.words, "images": self.images,
+            "version": json::VERSION, "model": self.words, "advice": advice, "images": self.images,
             "share": self.share, "validation_accuracy": self.found.accuracy, "layers": layers,
         })
     }
@@ -388,6 +403,8 @@ mod tests {
             text.contains("0.5 points each, or for no more than chance on 100 images: \"a\"."),
             "{text}"
         );
+        let advice = serde_json::to_value(table.json()).unwrap()["advice"].clone();
+        assert_eq!(advice, json!({ "keep_in_fp32": ["b"], "may_lose_channels": ["a"] }));
         let fine = answer(&[("a", 0.9, Some(0.7))]).table();
         assert!(fine.contains("quantize all of them"), "{fine}");
         assert!(fine.contains("Every layer loses more than"), "{fine}");
@@ -404,7 +421,9 @@ mod tests {
 
     #[test]
     fn there_is_no_advice_from_a_few_images() {
-        let few = Answer { images: 5, ..answer(&[("a", 0.9, Some(0.7))]) }.table();
+        let few = Answer { images: 5, ..answer(&[("a", 0.9, Some(0.7))]) };
+        assert!(serde_json::to_value(few.json()).unwrap()["advice"].is_null());
+        let few = few.table();
         assert!(few.contains("No advice for a recipe: on 5 images"), "{few}");
         assert!(few.contains("-20.00 points") && !few.contains("quantize all of them"), "{few}");
     }

@@ -110,6 +110,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         };
         // Mistakes are told before the network is evaluated.
         let checked = composed.submission(1)?;
+        if let Some(hint) = composed.unused_teacher()? {
+            eprintln!("{hint}");
+        }
         // A file of logits has to fit the data before the study begins.
         let work = checked.spec.training();
         if work.is_some_and(|work| work.logits.is_some() || !work.logits_beside.is_empty()) {

@@ -87,6 +87,13 @@ fn no_toml(text: &str, error: &toml::de::Error) -> SpecError {
     SpecError { line, field: String::new(), message }
 }
 
+/// Whether a teacher is a network of its own, or a file of logits.
+fn teaches(teacher: &Value) -> bool {
+    teacher.get("model").is_some()
+        || teacher.get("logits").is_some()
+        || teacher.get("architecture").is_some_and(Value::is_table)
+}
+
 /// What a study is made of.
 pub struct Composed<'a> {
     pub name: &'a StudyName,
@@ -168,10 +175,30 @@ impl Composed<'_> {
         self.limits.get(place.parse::<usize>().ok()?)
     }
 
-    fn own(&self, trials: u32) -> anyhow::Result<String> {
+    /// What to say if the file of the data has a teacher that the recipe could learn from, and does
+    /// not.
+    pub fn unused_teacher(&self) -> anyhow::Result<Option<String>> {
+        let given = self.given()?;
+        let unused = given.get("teacher").is_some_and(|teacher| !teaches(teacher));
+        Ok((unused && self.recipe.learns()).then(|| {
+            format!(
+                "[teacher] of {} is a network of its study's space, so it is not used, nor others and \
+                 assistants beside it: the network itself teaches. For another teacher give model, \
+                 logits, or architecture as a table",
+                self.data.display()
+            )
+        }))
+    }
+
+    /// The file of the data.
+    fn given(&self) -> anyhow::Result<Table> {
         let failed = || format!("failed to read {}", self.data.display());
         let text = files::read_text(self.data, MAX_FILE).map_err(|e| invalid(e.to_string()))?;
-        let mut given: Table = text.parse().with_context(failed)?;
+        text.parse().with_context(failed)
+    }
+
+    fn own(&self, trials: u32) -> anyhow::Result<String> {
+        let mut given = self.given()?;
         let mut study = Table::new();
         for name in TAKEN {
             if let Some(table) = given.remove(name) {
@@ -184,11 +211,6 @@ impl Composed<'_> {
         }
         // A teacher of the study's own space is another network than one of this space. Without a
         // teacher the network itself teaches.
-        let teaches = |teacher: &Value| {
-            teacher.get("model").is_some()
-                || teacher.get("logits").is_some()
-                || teacher.get("architecture").is_some_and(Value::is_table)
-        };
         if !self.recipe.learns() || !study.get("teacher").is_some_and(teaches) {
             study.remove("teacher");
         }
