@@ -40,7 +40,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from experiment_figures import Deadline
+from experiment_figures import Deadline, deviation
 
 SCALE = 128.0
 BATCH, SMOOTHING, DECAY, WARM_UP = 64, 0.05, 0.01, 0.1
@@ -57,7 +57,7 @@ def main() -> int:
     parser.add_argument("--train", type=pathlib.Path, required=True)
     parser.add_argument("--test", type=pathlib.Path, required=True)
     parser.add_argument("--keep", type=pathlib.Path, required=True)
-    parser.add_argument("--seeds", default="1")
+    parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--qat-epochs", type=int, default=1)
     parser.add_argument("--rates", default="1e-3", help="learning rates, by commas")
@@ -69,6 +69,7 @@ def main() -> int:
     if not importlib.util.find_spec("torch_pruning"):
         print("skipped what needs torch-pruning: it is not installed", file=sys.stderr)
     data = Data(args)
+    # MACs and parameters are those of the first seed.
     print("| network | test accuracy | of each seed | MACs | parameters | minutes |")
     print("| --- | --- | --- | --- | --- | --- |", flush=True)
     for name, run in rows(args, data):
@@ -91,10 +92,12 @@ def main() -> int:
                 kept.write_text(json.dumps(result))
             results.append(json.loads(kept.read_text()))
         if results:
-            mean = {key: numpy.mean([result[key] for result in results]) for key in results[0]}
-            each = ", ".join(f"{result['accuracy']:.2f}" for result in results)
-            print(f"| {name} | {mean['accuracy']:.2f} % | {each} | {mean['macs'] / 1e6:.2f} M | "
-                  f"{mean['parameters'] / 1e3:.1f} k | {mean['minutes']:.1f} |", flush=True)
+            first, values = results[0], [result["accuracy"] for result in results]
+            each = ", ".join(f"{value:.2f}" for value in values)
+            minutes = numpy.mean([result["minutes"] for result in results])
+            print(f"| {name} | {numpy.mean(values):.2f} ± {deviation(values):.2f} | {each} | "
+                  f"{first['macs'] / 1e6:.2f} M | {first['parameters'] / 1e3:.1f} k | "
+                  f"{minutes:.1f} |", flush=True)
     return 0
 
 
@@ -125,6 +128,9 @@ def rows(args, data):
         first = {"pass": "fine-tune", "epochs": args.qat_epochs, "learning_rate": rate}
         second = dict(first, learning_rate=rate / 10)
         learn, quantize = dict(second, **{"pass": "quantize-aware-train"}), {"pass": "quantize"}
+        at_once = dict(first, **{"pass": "quantize-aware-train"})
+        yield "QAT: one training in fp32", edgesmith(first)
+        yield "QAT: one training in integers", edgesmith(quantize, at_once)
         yield "QAT: a second training in fp32", edgesmith(first, second)
         yield "QAT: in fp32, then quantized", edgesmith(first, second, quantize)
         yield "QAT: quantized before it, in integers", edgesmith(first, quantize, learn)

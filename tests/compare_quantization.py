@@ -6,9 +6,8 @@
 
 MODEL.onnx reads pixels from 0 to 255, all images have its size, and FOLDER has a folder of images
 for each class. Nothing is trained. Each tool gets the same number of calibration images from the
-same training folder. Edgesmith takes them at equal distances from those that the study's seed
-leaves for training; the others take them at equal distances from the whole folder, with another
-start for each seed. All networks then run on the same pixels of the test images, as pillow decodes
+same training folder. Edgesmith draws them by the study's seed, balanced by class; the others take
+them at equal distances from the whole folder, with another start for each seed. All networks then run on the same pixels of the test images, as pillow decodes
 them.
 
 Prints a table in Markdown, averages over the seeds: accuracy; the drop against the fp32 network in
@@ -65,7 +64,7 @@ def main() -> int:
     parser.add_argument("--test", type=pathlib.Path, required=True)
     parser.add_argument("--tflite", type=pathlib.Path)
     parser.add_argument("--examples", type=int, default=256, help="calibration images")
-    parser.add_argument("--seeds", default="1")
+    parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--keep", type=pathlib.Path, required=True)
     parser.add_argument("--only", help="run only the rows whose name contains this text")
     Deadline.option(parser)
@@ -164,6 +163,10 @@ def main() -> int:
                     lambda chosen, out, settings=settings:
                     nncf(args.model, network, settings, chosen, out)
                 ))
+            # What its correction of biases alone does to the network.
+            row("fp32 with NNCF's biases", theirs(
+                lambda chosen, out: with_its_biases(args.model, network, chosen, out)
+            ))
     return 0
 
 
@@ -300,6 +303,21 @@ def nncf(model: pathlib.Path, network: Network, settings: dict, chosen, out: pat
     examples = tool.Dataset([{network.name: image[None]} for image in chosen])
     quantized = tool.quantize(onnx.load(model), examples, subset_size=len(chosen), **settings)
     onnx.save(quantized, out)
+
+
+def with_its_biases(model: pathlib.Path, network: Network, chosen, out: pathlib.Path) -> None:
+    """The fp32 network with the biases that NNCF gives the quantized one. They keep their names."""
+    import onnx
+
+    nncf(model, network, {}, chosen, out)
+    vector = lambda tensor: len(tensor.dims) == 1
+    theirs = {each.name: each for each in onnx.load(out).graph.initializer if vector(each)}
+    own = onnx.load(model)
+    for tensor in own.graph.initializer:
+        other = theirs.get(tensor.name)
+        if other is not None and (other.dims, other.data_type) == (tensor.dims, tensor.data_type):
+            tensor.CopyFrom(other)
+    onnx.save(own, out)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,7 @@ def quantize(**settings):
     return {"pass": "quantize", **settings}
 
 
+BLOCKS = {"pass": "prune", "granularity": "blocks", "share": 0.25}
 WEIGHTS = {"pass": "prune", "granularity": "weights", "of": "parameters", "share": 0.8}
 METHODS = {
     "as it came": [],
@@ -73,6 +74,7 @@ METHODS = {
     )
 } | {
     "… `taylor`, half of each layer, trained": [half("taylor", "layer"), TUNE],
+    "… `taylor`, half of each stage, trained": [half("taylor", "stage"), TUNE],
     "… `taylor`, half of the bytes, trained": [half("taylor", "bytes"), TUNE],
     "… `taylor`, multiples of 8 channels, trained": [half("taylor", multiple_of=8), TUNE],
     "… `taylor`, in 3 rounds, trained": [half("taylor", rounds=3), TUNE],
@@ -90,9 +92,10 @@ METHODS = {
     f"… `taylor`, distilled: answers of {teacher}": [DISTIL, half("taylor"), TUNE]
     for teacher in ("`fashion_mobilenet`", "it and `simple_net`", "its assistant")
 } | {
-    "blocks of a quarter of the MACs, trained":
-        [{"pass": "prune", "granularity": "blocks", "share": 0.25}, TUNE],
+    "blocks of a quarter of the MACs, trained": [BLOCKS, TUNE],
+    "blocks of a quarter of the MACs by chance, trained": [BLOCKS | {"importance": "random"}, TUNE],
     "80 % of single weights, trained": [WEIGHTS, TUNE],
+    "80 % of single weights by chance, trained": [WEIGHTS | {"importance": "random"}, TUNE],
     "80 % of single weights in 3 rounds, trained": [WEIGHTS | {"rounds": 3}, TUNE],
     "80 % of single weights by `taylor`, trained": [WEIGHTS | {"importance": "taylor"}, TUNE],
     "80 % of single weights by `lamp`, trained": [WEIGHTS | {"importance": "lamp"}, TUNE],
@@ -143,10 +146,26 @@ SHRINK = START | {"shrink": "scales"}
 NORMALISED = {
     f"{words}{rest}": [start, *steps]
     for words, start in (("trained", START), ("trained with `shrink = \"scales\"`", SHRINK))
-    for rest, steps in [("", [])] + [
+    for rest, steps in [("", []), (", then trained further", [TUNE])] + [
         (f", then half the MACs by `{importance}`, trained", [half(importance), TUNE])
         for importance in ("taylor", "l1", "scale")
     ]
+}
+
+# Single weights of `simple_net` that are 0, and what becomes of the rest.
+GONE = {
+    "none": [],
+    "50 %": [WEIGHTS | {"share": 0.5}],
+    "2:4": [{"pass": "prune", "granularity": "2:4"}],
+    "80 %": [WEIGHTS],
+    "90 %": [WEIGHTS | {"share": 0.9}],
+    "95 %": [WEIGHTS | {"share": 0.95}],
+}
+FORMS = {
+    "not trained": [],
+    "trained": [TUNE],
+    "and in integers": [TUNE, quantize()],
+    "and in 16 clusters, in integers": [TUNE, {"pass": "cluster"}, quantize(granularity="layer")],
 }
 
 # Between a large teacher and small students.
@@ -211,6 +230,11 @@ def main() -> int:
         method: result("normalised", with_batches, method, steps)
         for method, steps in NORMALISED.items()
     }
+    sparse = {
+        (gone, form): result("sparse", models["plain"], f"{gone} {form}", GONE[gone] + FORMS[form])
+        for gone in GONE
+        for form in FORMS
+    }
     timed = any("latency_ms" in each for each in results.values() if each)
     also = ", ms" if timed else ". Latency was not measured"
     kinds = [kind for kind in models if any(results[kind, method] for method in METHODS)]
@@ -225,6 +249,12 @@ def main() -> int:
     lines += [row("method", "accuracy, %, and the rest as above"), row("---", "---")]
     for method, figures in also_normalised.items():
         lines.append(row(method, shown(figures, timed)))
+    lines += ["", "Single weights of `simple_net` that are 0: accuracy, %, and bytes as a share of the "
+              "fp32 file:", ""]
+    lines += [row("weights that are 0", *FORMS), row(*["---"] * (len(FORMS) + 1))]
+    whole = sparse["none", "not trained"]
+    for gone in GONE:
+        lines.append(row(gone, *(share(sparse[gone, form], whole) for form in FORMS)))
     show(args, cells, pathlib.Path(__file__).name, "\n".join(lines))
     return 0
 
@@ -256,6 +286,12 @@ def shown(figures, timed: bool) -> str:
     compared = f" ({others(figures)})" if "others" in figures else ""
     words = [accuracy(figures) + compared, kilobytes(figures)]
     return ", ".join(words + [milliseconds(figures)] * timed)
+
+
+def share(figures, whole) -> str:
+    if figures is None or whole is None:
+        return "not run"
+    return f"{accuracy(figures)}, {100 * figures['bytes'] / whole['bytes']:.1f} %"
 
 
 def squeezed(args, cells: Cells) -> str:

@@ -49,10 +49,10 @@ class Deadline:
             raise SystemExit(f"{self.minutes:g} minutes are over; the same command goes on")
 
 
-def run(args, *words) -> str:
-    """What edgesmith prints; ends the script with its message if it fails."""
+def run(args, *words, codes=(0,)) -> str:
+    """What edgesmith prints; ends the script with its message if it ends with another code."""
     command = [args.edgesmith, *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
+    if done.returncode not in codes:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
     return done.stdout
