@@ -19,7 +19,8 @@ of both runtimes.
 
 CPU seconds, because other work on the machine does not count there; both have one thread. Both
 train on the same images with AdamW, the same epochs, batches, rate and schedule, and each draws its
-own validation images from the same file. The result of each side is then run on all test images.
+own validation images from the same file. The result of each side is then run on all test images,
+as is the network that is trained further without compression.
 Finished cells are kept in --keep and are not run again; after --minutes none is begun.
 
 Needs numpy, onnx, onnxruntime, onnxscript, pillow, torch and torch-pruning.

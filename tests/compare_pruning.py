@@ -10,7 +10,7 @@ FOLDER has a folder of CIFAR-10 images for each class. Rows:
 - half of its MACs pruned, before and after fine-tuning, by several importances of edgesmith and by
   Torch-Pruning with magnitude and Taylor importance (gradients of 256 images), with all channels
   competing and with the same share of each layer;
-- trained for --qat-epochs and then as long again at a tenth of the learning rate: in fp32, in fp32
+- trained for --qat-epochs in fp32 or in integers, and in fp32 and then as long again at a tenth of the learning rate: in fp32, in fp32
   and then quantized, and quantized before it and trained quantization-aware.
 
 Both train on four fifths of the training images (each tool draws its own stratified choice), in
@@ -128,12 +128,13 @@ def rows(args, data):
         first = {"pass": "fine-tune", "epochs": args.qat_epochs, "learning_rate": rate}
         second = dict(first, learning_rate=rate / 10)
         learn, quantize = dict(second, **{"pass": "quantize-aware-train"}), {"pass": "quantize"}
+        of = "" if rate == 1e-3 else f", from {rate:g}"
         at_once = dict(first, **{"pass": "quantize-aware-train"})
-        yield "QAT: one training in fp32", edgesmith(first)
-        yield "QAT: one training in integers", edgesmith(quantize, at_once)
-        yield "QAT: a second training in fp32", edgesmith(first, second)
-        yield "QAT: in fp32, then quantized", edgesmith(first, second, quantize)
-        yield "QAT: quantized before it, in integers", edgesmith(first, quantize, learn)
+        yield f"QAT: one training in fp32{of}", edgesmith(first)
+        yield f"QAT: one training in integers{of}", edgesmith(quantize, at_once)
+        yield f"QAT: a second training in fp32{of}", edgesmith(first, second)
+        yield f"QAT: in fp32, then quantized{of}", edgesmith(first, second, quantize)
+        yield f"QAT: quantized before it, in integers{of}", edgesmith(first, quantize, learn)
 
 
 class Data:

@@ -7,13 +7,14 @@
 MODEL.onnx reads pixels from 0 to 255, all images have its size, and FOLDER has a folder of images
 for each class. Nothing is trained. Each tool gets the same number of calibration images from the
 same training folder. Edgesmith draws them by the study's seed, balanced by class; the others take
-them at equal distances from the whole folder, with another start for each seed. All networks then run on the same pixels of the test images, as pillow decodes
-them.
+them at equal distances from the whole folder, with another start for each seed. All networks then
+run on the same pixels of the test images, as pillow decodes them.
 
 Prints a table in Markdown, averages over the seeds: accuracy; the drop against the fp32 network in
 ONNX Runtime, in points; on how many images the class differs from the fp32 network's; bytes of the
 file; each seed's accuracy. For edgesmith, bytes are those without origin and test vectors. The
-classes that a network chose are kept in --keep, and it is not made and run again.
+classes that a network chose are kept in --keep, and it is not made and run again. The folder is for
+one MODEL and one set of options.
 
 Needs numpy, onnx, onnxruntime and pillow. Compares with NNCF if `nncf` is installed, and with a
 TFLite file if --tflite names one and `ai-edge-litert` is installed; else it says what it skips.
@@ -71,6 +72,11 @@ def main() -> int:
     args = parser.parse_args()
     args.keep.mkdir(parents=True, exist_ok=True)
     deadline = Deadline(args)
+    about = f"{args.model.name}, {args.examples} images, seeds {args.seeds}"
+    note = args.keep / "about.txt"
+    if note.exists() and note.read_text() != about:
+        raise SystemExit(f"{args.keep} is of {note.read_text()}; name another folder with --keep")
+    note.write_text(about)
     seeds = [int(seed) for seed in args.seeds.split(",")]
 
     folders = sorted(path for path in args.test.iterdir() if path.is_dir())
@@ -313,10 +319,14 @@ def with_its_biases(model: pathlib.Path, network: Network, chosen, out: pathlib.
     vector = lambda tensor: len(tensor.dims) == 1
     theirs = {each.name: each for each in onnx.load(out).graph.initializer if vector(each)}
     own = onnx.load(model)
+    moved = 0
     for tensor in own.graph.initializer:
         other = theirs.get(tensor.name)
         if other is not None and (other.dims, other.data_type) == (tensor.dims, tensor.data_type):
+            moved += tensor.raw_data != other.raw_data
             tensor.CopyFrom(other)
+    if not moved:
+        raise ValueError("no bias of NNCF's network has the name of one of the fp32 network")
     onnx.save(own, out)
 
 

@@ -52,7 +52,8 @@ class Cells:
         self.seeds = [int(seed) for seed in args.seeds.split(",")]
         self.chosen = {}
         self.deadline = Deadline(args)
-        self.left = 0
+        # Cells that were left out for want of time.
+        self.left = set()
 
     def study(self, seed: int, teacher: str) -> pathlib.Path:
         """A study file. `teacher` is what `[teacher]` says, or nothing: then the network teaches
@@ -76,7 +77,9 @@ class Cells:
             return self.compared(name, figures, beside)
         found = [self.of_seed(name, seed, model, steps, reads, teacher) for seed in others]
         every = [each["accuracy"] for each in (figures, *found) if each]
-        if len(every) == len(self.seeds) > 1:
+        if len(every) < len(self.seeds):
+            return figures | {"seeds": len(every)}
+        if len(every) > 1:
             deviation = statistics.stdev(every)
             return figures | {"accuracy": statistics.mean(every), "deviation": deviation}
         return figures
@@ -97,7 +100,8 @@ class Cells:
 
         if name not in self.chosen:
             pixels, output = (self.args.keep / f"{each}.npy" for each in ("pixels", "output"))
-            images = self.args.keep / f"t10k-{self.args.test_limit}-images.idx"
+            images = json.loads(cut(self.args, "t10k", "images", self.args.test_limit))
+            images = pathlib.Path(images)
             # An IDX file of images has a header of 16 bytes.
             read = numpy.frombuffer(images.read_bytes(), numpy.uint8, offset=16)
             numpy.save(pixels, read.reshape(-1, 1, 28, 28))
@@ -111,7 +115,7 @@ class Cells:
         kept = self.args.keep / f"{name}{suffix(seed)}.json"
         if self.args.only in name and not kept.exists() and not self.args.measure:
             if self.deadline.over():
-                self.left += 1
+                self.left.add(name)
                 return None
             keep(kept, self.run(kept.stem, model, steps, reads, self.study(seed, teacher)))
         if not kept.exists():
@@ -164,9 +168,8 @@ def suffix(seed: int) -> str:
 
 
 def shortened(name: str) -> str:
-    """The name of a study, which has at most 64 letters: the seed at its end stays."""
-    end = name[name.rfind("-seed-"):] if "-seed-" in name else ""
-    return name[:64 - len(end)] + end if len(name) > 64 else name
+    """The name of a study, which has at most 64 letters."""
+    return name if len(name) <= 64 else f"{name[:55]}-{zlib.crc32(name.encode()):08x}"
 
 
 def trains(step) -> bool:
@@ -259,9 +262,9 @@ def show(args, cells: Cells, script: str, text: str) -> None:
     """Prints Markdown, and puts it into the page between the lines that name the script."""
     print(text)
     if cells.left:
-        print(f"{args.minutes:g} minutes are over; {cells.left} runs are left, and the same command "
-              "goes on with them", file=sys.stderr)
-    if args.page:
+        print(f"{args.minutes:g} minutes are over; {len(cells.left)} cells are not finished, and the "
+              "same command goes on with them", file=sys.stderr)
+    elif args.page:
         start, end = f"<!-- {script} writes this -->\n", f"<!-- end of {script} -->\n"
         before, rest = args.page.read_text().split(start)
         after = rest.split(end)[1]
@@ -275,7 +278,8 @@ def row(*words) -> str:
 def accuracy(figures) -> str:
     """In percent, with the deviation if it is of several seeds."""
     deviation = f" ± {figures['deviation']:.2f}" if "deviation" in figures else ""
-    return f"{figures['accuracy']:.2f}{deviation}"
+    few = f" [seeds: {figures['seeds']}]" if "seeds" in figures else ""
+    return f"{figures['accuracy']:.2f}{deviation}{few}"
 
 
 def others(figures) -> str:

@@ -28,8 +28,7 @@ def beside(own: list, other: list, digits: int = 2) -> str:
 
 
 class Deadline:
-    """An experiment takes at most --minutes: after these nothing new is begun, and the same command
-    goes on with what is missing."""
+    """After --minutes nothing new is begun, and the same command goes on with what is missing."""
 
     def __init__(self, args):
         self.minutes = args.minutes

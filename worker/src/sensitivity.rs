@@ -8,7 +8,7 @@ use edgesmith_compress::importance::l1_norm;
 use edgesmith_compress::{Scheme, cut_to, fold};
 use edgesmith_data::{ImageSet, Normalization};
 use edgesmith_edge_runtime::{InputError, Model, Session};
-use edgesmith_graph::{ChannelGroup, Graph, NodeId, Role, Weights};
+use edgesmith_graph::{ChannelGroup, Graph, NodeId, Weights};
 
 use crate::evaluate::{RunError, correct_biases, each_image, size};
 use crate::export::{float_model, input_spec, integer_model};
@@ -95,14 +95,8 @@ pub fn sensitivity(
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Sensitivity, RunError> {
     let (graph, weights) = fold(asked.graph, asked.weights);
-    let layers: Vec<NodeId> = graph
-        .nodes()
-        .filter(|(_, node)| {
-            let first = node.parameters.first();
-            first.is_some_and(|&first| graph.parameter(first).role == Role::Weight)
-        })
-        .map(|(id, _)| id)
-        .collect();
+    let weighted = graph.nodes().filter(|(_, node)| graph.has_weight(node));
+    let layers: Vec<NodeId> = weighted.map(|(id, _)| id).collect();
     let name = |id: NodeId| graph.value(graph.node(id).output).name.to_string();
     let names: BTreeSet<String> = layers.iter().map(|&id| name(id)).collect();
     let whole = float_model(&graph, &weights, asked.normalization)?;

@@ -156,6 +156,7 @@ impl<'a> Passes<'a> {
             first,
             early,
             clustered,
+            // Until the recipe is known.
             in_integers: false,
             note,
             pruned,

@@ -18,8 +18,8 @@ use crate::session::AttemptContext;
 /// Most layers that are named.
 const MOST_LAYERS: usize = 8;
 
-/// Layers that take no more than so many milliseconds longer are not named: that is less than the
-/// digits that are shown.
+/// Layers that take no more than so many milliseconds longer are not named: that is the last digit
+/// that is shown.
 const LEAST_MS: f64 = 1e-4;
 
 /// What times models: `whole` as the study says it, and `nodes` each node of one.
@@ -93,7 +93,7 @@ fn unless_stopped<T>(result: Result<T, ProbeError>) -> Result<Option<T>, ProbeEr
         Ok(timed) => Ok(Some(timed)),
         Err(ProbeError::Stopped) => Err(ProbeError::Stopped),
         Err(error) => {
-            tracing::warn!("a trial is not compared with a network in fp32: {error}");
+            tracing::warn!("a network was not timed to compare a trial with one in fp32: {error}");
             Ok(None)
         }
     }

@@ -468,6 +468,8 @@ fn take_steps(
             network.set_threads(seat.threads());
             let images = batch.labels.len();
             let soft = distillation.as_ref().map(|settings| Soft::at(settings, at, all_steps));
+            let weight =
+                distillation.map_or(0.0, |settings| settings.feature_weight.at(at, all_steps));
             let (mut loss, mut together) = (None, GradientsAccumulator::new());
             for part in batch.parts(request.at_once as usize) {
                 let share = part.labels.len() as f64 / images as f64;
@@ -479,8 +481,6 @@ fn take_steps(
                 let images = Tensor::from_data(part.images, &device);
                 let (logits, seen) = network.forward_with(images, &values);
                 let besides = copied.as_ref().zip(part.features.as_deref());
-                let weight =
-                    distillation.map_or(0.0, |settings| settings.feature_weight.at(at, all_steps));
                 let besides = besides.and_then(|(copied, rows)| {
                     of_features(copied, seen, rows, weight * share, regressor.as_mut())
                 });

@@ -175,16 +175,15 @@ impl Composed<'_> {
         self.limits.get(place.parse::<usize>().ok()?)
     }
 
-    /// What to say if the file of the data has a teacher that the recipe could learn from, and does
-    /// not.
+    /// A hint if the recipe could learn from the teacher of the file of the data, but does not.
     pub fn unused_teacher(&self) -> anyhow::Result<Option<String>> {
         let given = self.given()?;
         let unused = given.get("teacher").is_some_and(|teacher| !teaches(teacher));
         Ok((unused && self.recipe.learns()).then(|| {
             format!(
-                "[teacher] of {} is a network of its study's space, so it is not used, nor others and \
-                 assistants beside it: the network itself teaches. For another teacher give model, \
-                 logits, or architecture as a table",
+                "[teacher] of {} is a network of its study's space, so it and the others and assistants \
+                 beside it are not used: the network itself teaches. For another teacher give \
+                 model, logits, or architecture as a table",
                 self.data.display()
             )
         }))

@@ -100,7 +100,7 @@ impl Report {
     /// Compares the best result with the network as it came as its trial measured that: at the same
     /// time on this machine, and as a file with the same names of inputs and outputs.
     fn take_originals(&mut self) {
-        let Some(best) = self.tried.iter().min_by(|a, b| self.compare(a, b)) else { return };
+        let Some(best) = self.best_tried() else { return };
         let first = best.stages.first().filter(|stage| stage.pass == StageReport::ORIGINAL);
         let bytes = first.and_then(|stage| stage.figures.get(&Metric::MODEL_BYTES.whole()));
         let ms = best.measured.as_ref().and_then(|m| m.original).map(|of| of.p50_ms);
@@ -138,7 +138,7 @@ impl Report {
         self.tried.iter().min_by(|a, b| self.compare(a, b))
     }
 
-    /// The most accurate result that keeps all limits but this one, if the best is another.
+    /// The most accurate result that keeps all limits but this one; `None` if that is the best.
     fn but_for(&self, limit: &Limit) -> Option<&Tried> {
         let others: Vec<Limit> =
             self.limits.iter().filter(|other| *other != limit).cloned().collect();
@@ -150,7 +150,7 @@ impl Report {
         kept.filter(|tried| Some(tried.number) != self.best())
     }
 
-    /// Whether a limit was in the way of a more accurate result than the best, and of which.
+    /// The result that is more accurate than the best and keeps all limits but this one, if any.
     fn in_the_way(&self, limit: &Limit) -> Option<&Tried> {
         let (freed, best) = (self.but_for(limit)?, self.best_tried()?);
         let more = by_accuracy(&freed.figures, &best.figures) == Ordering::Greater;
@@ -193,7 +193,7 @@ impl Output for Report {
         let figures = |figures: &Figures| -> Map<String, Value> {
             figures.iter().map(|(of, value)| (of.to_string(), value.into())).collect()
         };
-        let best = self.tried.iter().min_by(|a, b| self.compare(a, b));
+        let best = self.best_tried();
         let limits: Vec<Value> = self
             .limits
             .iter()

@@ -89,9 +89,7 @@ impl Runs {
         }
         .to_owned()
     }
-}
 
-impl Runs {
     /// The layers in fp32, in a line.
     fn fp32_words(&self) -> String {
         let layer =

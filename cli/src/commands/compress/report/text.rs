@@ -45,7 +45,7 @@ impl Report {
         for (number, reason) in &self.without {
             let _ = writeln!(text, "trial {number} has no result: {reason}");
         }
-        let Some(best) = self.tried.iter().min_by(|a, b| self.compare(a, b)) else {
+        let Some(best) = self.best_tried() else {
             text.push_str("no recipe gave a result\n");
             return text;
         };
