@@ -413,6 +413,18 @@ mod tests {
     }
 
     #[test]
+    fn a_loss_matters_if_it_is_large_and_beyond_chance() {
+        let answer = answer(&[]);
+        let matters = |lost: f64, changed| {
+            let accuracy = answer.found.accuracy - lost;
+            answer.matters(&Effect { accuracy, changed, signal_to_noise_db: 30.0 })
+        };
+        assert!(!matters(0.005, 0) && matters(0.0051, 0));
+        // Where 4 of 100 images change, two standard deviations are 4 of them.
+        assert!(!matters(0.04, 4) && matters(0.041, 4));
+    }
+
+    #[test]
     fn names_of_layers_are_whole() {
         let long = "model/relu;".repeat(20);
         let text = answer(&[(&long, 0.9, None)]).table();
