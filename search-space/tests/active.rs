@@ -284,10 +284,11 @@ proptest! {
             prop_assert!(changed.iter().zip(&active).all(|(changed, active)| !changed || *active));
             prop_assert_eq!(changed.iter().filter(|changed| **changed).count(), changes);
         }
-        // Here every active choice changes the candidate.
+        // Here every active choice changes the candidate. Two of them may make up for each other: a
+        // block less in one stage, and a first one of the same settings in the next.
         let space = flat();
         let parent = space.sample(&mut rng(seed));
-        let child = space.mutate(&parent, changes, &mut rng(seed));
+        let child = space.mutate(&parent, 1, &mut rng(seed));
         let hashes = [parent, child].map(|genotype| space.canonical_hash(&genotype));
         prop_assert!(hashes[0].is_err() || hashes[0] != hashes[1]);
     }
