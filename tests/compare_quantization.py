@@ -101,7 +101,7 @@ def main() -> int:
         if not file.exists():
             deadline.check()
             chosen, size = make(seed)
-            part = args.keep / "part.npz"
+            part = file.with_suffix(".part.npz")
             numpy.savez(part, chosen=chosen, bytes=size)
             part.replace(file)
         found = numpy.load(file)
