@@ -68,8 +68,8 @@ pub fn taylor(
 }
 
 /// The effect of each weight of each convolution and linear layer, by the name of the parameter:
-/// the mean over the images of `(gradient · weight)²`. It differs from the paper as [`taylor`] does,
-/// and the rest is the same.
+/// the mean over the images of `(gradient · weight)²`. It differs from the paper in the same two
+/// ways as [`taylor`].
 ///
 /// # Errors
 /// See [`taylor`].

@@ -66,8 +66,8 @@ impl Runs {
         match self.arithmetic {
             Arithmetic::Reference => {
                 "\nIt runs by reference: no engine on a device computes with these bits, so the \
-                 arithmetic is fp32 with every value rounded to its levels. Accuracy and size are \
-                 those of the file, and there is no latency.\n"
+                 arithmetic is fp32 with every value rounded to its levels. The file has this \
+                 accuracy and this size. It has no latency.\n"
             }
             Arithmetic::Fp32 if self.levels => {
                 "\nOnly weights are quantized: they are levels in the file and become fp32 when it \

@@ -1,3 +1,5 @@
+//! Tests of what is best, of the words about it and of its JSON, on results made by hand.
+
 use edgesmith_common::{Fp32Timing, LayerTimes};
 use edgesmith_search_space::Quantizing;
 
